@@ -1,0 +1,1 @@
+"""Raw logs in, length-annotated TFRecord examples out."""

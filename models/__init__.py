@@ -1,0 +1,1 @@
+"""Layers, backbones, and what turns them into a trained, exported ranker."""

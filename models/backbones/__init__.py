@@ -1,0 +1,1 @@
+"""Backbones: what reads a history and returns a fixed-size vector."""

@@ -1,0 +1,1 @@
+"""Keras layers, usable alone in any Keras model."""

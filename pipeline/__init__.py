@@ -1,0 +1,1 @@
+"""Configuration, create_pipeline, runners and the command line."""

@@ -1,0 +1,1 @@
+"""The data contract: feature names, dataset descriptions, curated schemas."""

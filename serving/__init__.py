@@ -1,0 +1,1 @@
+"""Server, client, canary and deployment files."""
