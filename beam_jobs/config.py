@@ -13,7 +13,7 @@ from schemas.loading import STRICT
 MAX_HISTORY = 100_000
 
 
-class HistoryProtocol(str, enum.Enum):
+class HistoryProtocol(enum.StrEnum):
     """Which earlier events a history keeps (LENS, arXiv 2605.25583, KuaiRand protocols)."""
 
     POSITIVE_ONLY = "positive_only"

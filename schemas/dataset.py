@@ -20,7 +20,7 @@ from schemas.loading import STRICT, ConfigError, build, read_yaml
 SHIPPED = Path(__file__).parent / "datasets"
 
 
-class FieldType(str, enum.Enum):
+class FieldType(enum.StrEnum):
     """Type of a column's values: two kinds of category and a number."""
 
     INT = "int"
@@ -28,7 +28,7 @@ class FieldType(str, enum.Enum):
     FLOAT = "float"
 
 
-class FileFormat(str, enum.Enum):
+class FileFormat(enum.StrEnum):
     """Format of the raw files."""
 
     CSV = "csv"
@@ -36,7 +36,7 @@ class FileFormat(str, enum.Enum):
     JSONL = "jsonl"
 
 
-class TimeUnit(str, enum.Enum):
+class TimeUnit(enum.StrEnum):
     """Unit of an integer time column; times are kept in milliseconds."""
 
     SECONDS = "s"
@@ -44,14 +44,14 @@ class TimeUnit(str, enum.Enum):
     MICROSECONDS = "us"
 
 
-class Scale(str, enum.Enum):
+class Scale(enum.StrEnum):
     """What is applied to a number before it is normalised."""
 
     LINEAR = "linear"
     LOG1P = "log1p"
 
 
-class Derived(str, enum.Enum):
+class Derived(enum.StrEnum):
     """Context fields computed from the time of the impression, in the log's time zone."""
 
     HOUR_OF_DAY = "hour_of_day"

@@ -23,6 +23,7 @@ context and side fields     by type     one value; a missing category is -1 or `
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 LABEL = "label"
@@ -83,6 +84,6 @@ def bucket_names(edges: Sequence[int]) -> list[str]:
     bounds = [0, *edges]
     names = [
         f"{low}-{high - 1}" if high - 1 > low else f"{low}"
-        for low, high in zip(bounds, bounds[1:], strict=False)
+        for low, high in itertools.pairwise(bounds)
     ]
     return [*names, f"{bounds[-1]}+"]

@@ -1,0 +1,165 @@
+"""Cleans the events of one shard of users: order, duplicates, late rows, protocol.
+
+A shard's events are a table sorted by user, time, item, label and action, with the columns of
+``normalise.event_schema`` and ``origin``. Order at equal times is by item, so it does not
+depend on how the log was cut into files.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_jobs.columns import ordinals
+from beam_jobs.config import HistoryProtocol
+from schemas.dataset import DatasetDescription
+
+ORIGIN = "origin"
+
+
+class Origin(enum.IntEnum):
+    """Where an event of a shard comes from."""
+
+    HISTORY = 0
+    """Carried over by a snapshot or a prior history; never an example."""
+    LOG = 1
+    """A row of the log."""
+    NEGATIVE = 2
+    """A sampled negative; never part of a history."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The cuts in time, in milliseconds; a split is [its start, the next start).
+
+    Attributes:
+        train_start: earlier rows feed histories only.
+        validation_start: start of the validation split.
+        test_start: start of the test split.
+        end: rows from here on are rejected.
+        late: rows before this are rejected as late; the last time of the snapshot.
+    """
+
+    train_start: int
+    validation_start: int
+    test_start: int
+    end: int
+    late: int
+
+    def split_of(self, time: np.ndarray) -> np.ndarray:
+        """Returns 0, 1 or 2 for train, validation or test, and -1 for history only."""
+        cuts = np.array([self.train_start, self.validation_start, self.test_start])
+        return np.searchsorted(cuts, time, side="right") - 1
+
+
+@dataclass
+class CleanEvents:
+    """The events of a shard, sorted, and what was taken out.
+
+    Attributes:
+        events: the sorted table with ``origin``.
+        rejected: rows taken out, with a ``reason`` column.
+        counts: counters ``rejected:<reason>``.
+    """
+
+    events: pa.Table
+    rejected: pa.Table
+    counts: Counter[str]
+
+
+def kept_by_protocol(
+    label: np.ndarray,
+    action: np.ndarray,
+    protocol: HistoryProtocol,
+    description: DatasetDescription,
+) -> np.ndarray:
+    """Returns which events a history keeps under a protocol.
+
+    What is unknown (label -1) is not known to be positive, so the positive protocols drop it.
+    """
+    if protocol is HistoryProtocol.CLICK_ONLY:
+        return label == 1
+    if protocol is HistoryProtocol.POSITIVE_ONLY:
+        positive = [i + 1 for i, a in enumerate(description.actions) if a.positive]
+        return np.isin(action, positive)
+    return np.ones(len(label), bool)
+
+
+def sort_events(events: pa.Table) -> tuple[pa.Table, np.ndarray]:
+    """Sorts events and returns them with their user, time, item and label codes, one row each.
+
+    The remaining columns decide between rows that are otherwise equal, so that the outcome
+    does not depend on the order of arrival.
+    """
+    names = ["user", "time", "item", "label", "action"]
+    names += [n for n in events.column_names if n not in (*names, ORIGIN)]
+    keys = [_codes(events.column(name)) for name in names]
+    order = np.lexsort([np.asarray(events.column(ORIGIN)), *keys[::-1]])
+    return events.take(pa.array(order)), np.stack([key[order] for key in keys[:4]])
+
+
+def clean_events(events: pa.Table, bounds: Bounds, boundary: pa.Table | None = None) -> CleanEvents:
+    """Sorts the events of a shard and rejects late, too new and duplicate rows.
+
+    Args:
+        events: log rows and carried events in any order, with ``origin``.
+        bounds: the cuts in time.
+        boundary: user, item, time and label of rows an earlier run saw at the snapshot's last
+            time, whether or not they were kept in a history; seen again they are duplicates.
+    """
+    time = np.asarray(events.column("time"))
+    is_log = np.asarray(events.column(ORIGIN)) == Origin.LOG
+    late = is_log & (time < bounds.late)
+    beyond = is_log & (time >= bounds.end)
+    rejected = [_with_reason(events, late, "late"), _with_reason(events, beyond, "after_end")]
+    counts = Counter({"rejected:late": int(late.sum()), "rejected:after_end": int(beyond.sum())})
+    if late.any() or beyond.any():
+        events = events.filter(pa.array(~(late | beyond)))
+    if boundary is not None and boundary.num_rows:
+        again = _seen_before(events, boundary)
+        rejected.append(_with_reason(events, again, "duplicate"))
+        counts["rejected:duplicate"] += int(again.sum())
+        if again.any():
+            events = events.filter(pa.array(~again))
+
+    events, keys = sort_events(events)
+    log_rows = np.asarray(events.column(ORIGIN)) == Origin.LOG
+    same = np.zeros(events.num_rows, bool)
+    same[1:] = (keys[:, 1:] == keys[:, :-1]).all(axis=0) & log_rows[1:] & log_rows[:-1]
+    rejected.append(_with_reason(events, same, "duplicate"))
+    counts["rejected:duplicate"] += int(same.sum())
+    if same.any():
+        events = events.filter(pa.array(~same))
+    return CleanEvents(events.combine_chunks(), pa.concat_tables(rejected), +counts)
+
+
+def _codes(column: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_floating(column.type):
+        return np.nan_to_num(column.to_numpy().astype(float), nan=-np.inf)
+    return ordinals(column)
+
+
+def _with_reason(events: pa.Table, mask: np.ndarray, reason: str) -> pa.Table:
+    taken = events.filter(pa.array(mask)).drop_columns([ORIGIN])
+    return taken.append_column("reason", pa.array([reason] * taken.num_rows, pa.string()))
+
+
+def _seen_before(events: pa.Table, boundary: pa.Table) -> np.ndarray:
+    """Marks log rows that equal a row of ``boundary`` in user, item, time and label."""
+    time = pc.is_in(events.column("time"), value_set=pc.unique(boundary.column("time")))
+    result = np.asarray(time) & (np.asarray(events.column(ORIGIN)) == Origin.LOG)
+    rows = np.flatnonzero(result)
+    seen = set(_tuples(boundary))
+    found = [key in seen for key in _tuples(events.take(pa.array(rows)))]
+    result[rows] = found
+    return result
+
+
+def _tuples(table: pa.Table) -> list[tuple[object, ...]]:
+    columns = [table.column(name).to_pylist() for name in ("user", "item", "time", "label")]
+    return list(zip(*columns, strict=True))

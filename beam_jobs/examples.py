@@ -1,0 +1,369 @@
+"""The examples job: raw logs in, length-annotated TFRecord examples and a snapshot out.
+
+On this machine::
+
+    lengthwise examples configs/kuairand_pure.yaml --output /tmp/examples
+
+On a cluster, with paths that its workers can reach and the flags of its Beam runner::
+
+    lengthwise examples CONFIG --output gs://BUCKET/examples --runner=DataflowRunner \\
+        --project=PROJECT --region=REGION --temp_location=gs://BUCKET/tmp --setup_file=./setup.py
+
+The way of the data: log files are read and normalised in batches; raw columns are grouped by
+shard of users, once; a shard is sorted and cleaned, its training samples counted by item; with
+the counts of all shards known, its windows are cut, joined, encoded and written. Nothing but
+raw columns crosses the shuffle.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+import zoneinfo
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.pvalue import AsSingleton
+
+from beam_jobs.errors import InputError
+from beam_jobs.plan import Plan
+from beam_jobs.snapshot import make_manifest, write_manifest
+from beam_jobs.splits import NO_TIME, resolve_bounds, show
+from beam_jobs.transforms import (
+    CleanShard,
+    CountItems,
+    Layout,
+    MergeItemCounts,
+    ReadItems,
+    ReadLog,
+    ReadPrior,
+    ReadSnapshot,
+    ReadUsers,
+    SampleNegatives,
+    SumCounters,
+    WriteShard,
+)
+from schemas import features
+
+REPORT = "report.json"
+DEAD_LETTER = "dead_letter.jsonl"
+# Rows that are put aside as a matter of course do not speak against a log.
+_EXPECTED_REASONS = ("late", "duplicate", "after_end")
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamplesReport:
+    """What a run of the job did, as written to ``report.json``.
+
+    Attributes:
+        counts: counters: rows read, rejected and dropped by reason, values without a meaning.
+        examples: examples by split.
+        positives: examples with label 1 by split.
+        bounds: the cuts in time, local ISO 8601.
+        last_time: time of the last event, in milliseconds.
+        seconds: wall time.
+    """
+
+    counts: dict[str, int]
+    examples: dict[str, int]
+    positives: dict[str, int]
+    bounds: dict[str, str]
+    last_time: int
+    seconds: float = field(compare=False)
+
+
+def run_examples(
+    plan: Plan,
+    make_pipeline: Callable[[], beam.Pipeline],
+    output: str,
+    *,
+    snapshot_output: str | None = None,
+    fingerprint: str = "",
+    failed_dead_letter: str | None = None,
+) -> ExamplesReport:
+    """Runs the job and puts its results into place.
+
+    Everything is written into a folder beside ``output`` and renamed when it is complete; a
+    run that fails leaves nothing but its dead letter.
+
+    Args:
+        plan: the checked inputs.
+        make_pipeline: makes the Beam pipeline, on whatever runner.
+        output: folder for ``Split-train``, ``Split-validation``, ``Split-test``,
+            ``report.json`` and ``dead_letter.jsonl``; empty or not there yet.
+        snapshot_output: folder for the new history snapshot; none is written if not given.
+        fingerprint: identifies the input, for the snapshot's manifest.
+        failed_dead_letter: where to leave the dead letter of a failed run.
+
+    Raises:
+        InputError: the raw data cannot be used; the message says why.
+    """
+    start = time.time()
+    output = output.rstrip("/")
+    if FileSystems.exists(output) and _listing(output):
+        raise InputError(f"{output}: the output folder is not empty")
+    staging = f"{output}.staging-{uuid.uuid4().hex[:8]}"
+    staged_snapshot = f"{snapshot_output}.staging-{uuid.uuid4().hex[:8]}"
+    layout = Layout(
+        output=staging, snapshot=staged_snapshot if snapshot_output is not None else None
+    )
+    try:
+        layout.make_folders()
+        with make_pipeline() as pipeline:
+            build(pipeline, plan, layout)
+        report = _finish(plan, layout, start)
+        if snapshot_output is not None:
+            manifest = make_manifest(
+                plan.description,
+                plan.config.history,
+                last_time=report.last_time,
+                fingerprint=fingerprint,
+                parent=plan.snapshot,
+            )
+            write_manifest(staged_snapshot, manifest)
+        _replace(staging, output)
+        if snapshot_output is not None:
+            _replace(staged_snapshot, snapshot_output)
+    except Exception as error:
+        if failed_dead_letter is not None:
+            _merge_dead_letters(layout, failed_dead_letter)
+        raise _root_cause(error) from error
+    finally:
+        for folder in (staging, staged_snapshot):
+            if FileSystems.exists(folder):
+                FileSystems.delete([folder])
+    return report
+
+
+def build(pipeline: beam.Pipeline, plan: Plan, layout: Layout) -> None:
+    """Adds the whole job to a pipeline."""
+    description, config = plan.description, plan.config
+    log = (
+        pipeline
+        | "LogFiles" >> beam.Create(plan.log)
+        | "SpreadFiles" >> beam.Reshuffle()
+        | "ReadLog"
+        >> beam.ParDo(ReadLog(description, config.shards, layout)).with_outputs(
+            ReadLog.COUNTS, ReadLog.DAYS, main="rows"
+        )
+    )
+    read_counts = log[ReadLog.COUNTS] | "SumReadCounts" >> beam.CombineGlobally(SumCounters())
+    bounds = (
+        log[ReadLog.DAYS]
+        | "SumDays" >> beam.CombineGlobally(SumCounters())
+        | "Bounds" >> beam.Map(_bounds, AsSingleton(read_counts), plan)
+    )
+    sources = [log.rows]
+    users = pipeline | "UserFiles" >> beam.Create([plan.users])
+    sources.append(users | "ReadUsers" >> beam.ParDo(ReadUsers(description, config.shards)))
+    if plan.prior:
+        prior = pipeline | "PriorFiles" >> beam.Create([plan.prior])
+        sources.append(prior | "ReadPrior" >> beam.ParDo(ReadPrior(description, config)))
+    carried_counts = []
+    if plan.snapshot is not None:
+        carried = (
+            pipeline
+            | "Snapshot" >> beam.Create([plan.snapshot])
+            | "ReadSnapshot"
+            >> beam.ParDo(ReadSnapshot(description, config.shards)).with_outputs(
+                ReadSnapshot.ITEM_COUNTS, main="rows"
+            )
+        )
+        sources.append(carried.rows)
+        carried_counts.append(carried[ReadSnapshot.ITEM_COUNTS])
+
+    clean = (
+        sources
+        | "AllRows" >> beam.Flatten()
+        | "ByShard" >> beam.GroupByKey()
+        | "Clean"
+        >> beam.ParDo(CleanShard(description, layout), AsSingleton(bounds)).with_outputs(
+            CleanShard.COUNTS, CleanShard.LAST_TIME, main="shards"
+        )
+    )
+    carried_last_time = NO_TIME if plan.manifest is None else plan.manifest.last_time
+    last_time = (
+        clean[CleanShard.LAST_TIME]
+        | "LastTime" >> beam.CombineGlobally(max)
+        | "NotBefore" >> beam.Map(max, carried_last_time)
+    )
+    shards = clean.shards
+    if description.negatives is not None:
+        catalogue = _item_counts("Catalogue", shards, carried_counts, bounds, plan)
+        shards = shards | "SampleNegatives" >> beam.ParDo(
+            SampleNegatives(description.negatives), AsSingleton(catalogue), AsSingleton(bounds)
+        )
+    item_counts = _item_counts("Items", shards, carried_counts, bounds, plan)
+    items = (
+        pipeline
+        | "ItemFiles" >> beam.Create([plan.items])
+        | "ReadItems" >> beam.ParDo(ReadItems(description))
+    )
+    written = shards | "Write" >> beam.ParDo(
+        WriteShard(description, config, layout),
+        AsSingleton(bounds),
+        AsSingleton(items),
+        AsSingleton(item_counts),
+        AsSingleton(last_time),
+    )
+    _ = (
+        [log[ReadLog.COUNTS], clean[CleanShard.COUNTS], written]
+        | "AllCounts" >> beam.Flatten()
+        | "SumCounts" >> beam.CombineGlobally(SumCounters())
+        | "WriteCounts"
+        >> beam.Map(
+            _write_summary,
+            layout,
+            AsSingleton(bounds),
+            AsSingleton(last_time),
+            AsSingleton(item_counts),
+        )
+    )
+
+
+def _item_counts(
+    label: str,
+    shards: beam.PCollection,
+    carried: list[beam.PCollection],
+    bounds: beam.PCollection,
+    plan: Plan,
+) -> beam.PCollection:
+    counted = shards | f"{label}/Count" >> beam.ParDo(CountItems(), AsSingleton(bounds))
+    return (
+        [counted, *carried]
+        | f"{label}/All" >> beam.Flatten()
+        | f"{label}/Merge" >> beam.CombineGlobally(MergeItemCounts(plan.description))
+    )
+
+
+def _bounds(days: Counter[int], counts: Counter[str], plan: Plan) -> Any:
+    check_rejected(counts, plan.config.max_rejected_share)
+    zone = zoneinfo.ZoneInfo(plan.description.log.timezone)
+    late = NO_TIME if plan.manifest is None else plan.manifest.last_time
+    return resolve_bounds(plan.split, zone, days, late)
+
+
+def check_rejected(counts: Counter[str], limit: float) -> None:
+    """Checks that not too many rows or values of the log are unusable.
+
+    Raises:
+        InputError: names the reasons and how many rows each holds for.
+    """
+    rows = counts["rows_read"]
+    if rows == 0:
+        raise InputError("the log has no rows")
+    reasons = {
+        key.partition(":")[2]: number
+        for key, number in counts.items()
+        if key.startswith("rejected:") and key.partition(":")[2] not in _EXPECTED_REASONS
+    }
+    if sum(reasons.values()) > limit * rows:
+        listed = "; ".join(f"{n} rows: {reason}" for reason, n in sorted(reasons.items()))
+        raise InputError(
+            f"{sum(reasons.values())} of {rows} rows of the log cannot be used, more than "
+            f"data.max_rejected_share ({limit:g}) allows: {listed}"
+        )
+    for key, number in sorted(counts.items()):
+        kind, _, name = key.partition(":")
+        if kind == "invalid_values" and number > limit * rows:
+            raise InputError(
+                f"column {name!r}: {number} of {rows} values are not of the type that the "
+                f"dataset description gives, more than data.max_rejected_share ({limit:g}) allows"
+            )
+
+
+def _write_summary(
+    counts: Counter[str], layout: Layout, bounds: Any, last_time: int, item_counts: bytes
+) -> None:
+    layout.write_summary(counts, bounds, last_time, item_counts)
+
+
+def _finish(plan: Plan, layout: Layout, start: float) -> ExamplesReport:
+    counts, bounds, last_time = layout.read_summary()
+    examples = {name: counts.pop(f"examples:{name}", 0) for name in features.SPLITS}
+    positives = {name: counts.pop(f"positives:{name}", 0) for name in features.SPLITS}
+    _check_splits(plan, examples, positives, counts)
+    zone = zoneinfo.ZoneInfo(plan.description.log.timezone)
+    report = ExamplesReport(
+        counts=dict(sorted(counts.items())),
+        examples=examples,
+        positives=positives,
+        bounds={
+            "train_start": show(bounds.train_start, zone),
+            "validation_start": show(bounds.validation_start, zone),
+            "test_start": show(bounds.test_start, zone),
+            "end": show(bounds.end, zone),
+        },
+        last_time=last_time,
+        seconds=round(time.time() - start, 2),
+    )
+    _merge_dead_letters(layout, FileSystems.join(layout.output, DEAD_LETTER))
+    with FileSystems.create(FileSystems.join(layout.output, REPORT)) as stream:
+        stream.write((json.dumps(report.__dict__, indent=2) + "\n").encode())
+    _logger.info("examples: %s, counters: %s", examples, report.counts)
+    return report
+
+
+def _check_splits(
+    plan: Plan, examples: dict[str, int], positives: dict[str, int], counts: Counter[str]
+) -> None:
+    for name in features.SPLITS:
+        if name in plan.config.allow_empty and not examples[name]:
+            continue
+        if not examples[name]:
+            late = counts.get("rejected:late", 0)
+            hint = f"; {late} rows are older than the snapshot" if late else ""
+            raise InputError(
+                f"the {name} split is empty: of {counts['rows_read']} rows none lies in it{hint}. "
+                f"Rows by split: {examples}; check the split of the dataset or data.split"
+            )
+        if positives[name] in (0, examples[name]):
+            label = 0 if positives[name] == 0 else 1
+            raise InputError(
+                f"the {name} split has one class only: all {examples[name]} labels are {label}"
+            )
+
+
+def _merge_dead_letters(layout: Layout, target: str) -> None:
+    parts = _listing(layout.dead_letters) if FileSystems.exists(layout.dead_letters) else []
+    if parts:
+        with FileSystems.create(target, mime_type="text/plain") as merged:
+            for part in sorted(parts):
+                with FileSystems.open(part) as stream:
+                    merged.write(stream.read())
+        FileSystems.delete([layout.dead_letters])
+    elif FileSystems.exists(layout.dead_letters):
+        FileSystems.delete([layout.dead_letters])
+
+
+def _listing(folder: str) -> list[str]:
+    pattern = FileSystems.join(folder, "*")
+    return [m.path for match in FileSystems.match([pattern]) for m in match.metadata_list]
+
+
+def _replace(staging: str, target: str) -> None:
+    if FileSystems.exists(target):
+        FileSystems.delete([target])
+    FileSystems.rename([staging], [target])
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Finds our own error under what the runner made of it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError) and not str(cause).endswith("]"):
+            return cause
+        match = re.search(r"InputError: (.*?)(?: \[while running|\n|$)", str(cause), re.DOTALL)
+        if match:
+            return InputError(match[1])
+        cause = cause.__cause__ or cause.__context__
+    return error

@@ -1,0 +1,213 @@
+"""History snapshots: what a run leaves behind so that the next day costs a day.
+
+A snapshot is a folder:
+
+====================  ======================================================================
+``manifest.json``     what the snapshot was made with and its last time
+``events-*.parquet``  the most recent kept events of each user
+``known-*.parquet``   per user, how many events are known beyond those
+``items.parquet``     per item, training samples and how many of them are positive
+``boundary-*.parquet``  all rows at exactly the last time, to recognise them when seen again
+====================  ======================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+from apache_beam.io.filesystems import FileSystems
+
+from beam_jobs.columns import ARROW_TYPES, ordinals
+from beam_jobs.config import HistoryConfig
+from beam_jobs.errors import InputError
+from beam_jobs.events import ORIGIN, Origin, kept_by_protocol
+from schemas.dataset import DatasetDescription
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+EVENT_COLUMNS = ["user", "item", "time", "label", "action"]
+BOUNDARY_COLUMNS = ["user", "item", "time", "label"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a snapshot was made with; a run that differs in it refuses the snapshot.
+
+    Attributes:
+        format: version of the layout.
+        dataset: name of the dataset.
+        protocol: history protocol.
+        max_length: events kept a user.
+        user_type: type of the user column.
+        item_type: type of the item column.
+        actions: names of the action types, in the order of their ids.
+        last_time: time of the last event, in milliseconds.
+        fingerprint: identifies the input that the snapshot was made from.
+        parent: folder of the snapshot it was made on, if any.
+    """
+
+    format: int
+    dataset: str
+    protocol: str
+    max_length: int
+    user_type: str
+    item_type: str
+    actions: list[str]
+    last_time: int
+    fingerprint: str
+    parent: str | None
+
+
+def make_manifest(
+    description: DatasetDescription,
+    history: HistoryConfig,
+    *,
+    last_time: int,
+    fingerprint: str,
+    parent: str | None,
+) -> Manifest:
+    """Returns the manifest of a snapshot made by this run."""
+    return Manifest(
+        format=FORMAT,
+        dataset=description.name,
+        protocol=history.protocol.value,
+        max_length=history.max_length,
+        user_type=description.user.type.value,
+        item_type=description.item.type.value,
+        actions=[action.name for action in description.actions],
+        last_time=last_time,
+        fingerprint=fingerprint,
+        parent=parent,
+    )
+
+
+def read_manifest(folder: str) -> Manifest:
+    """Reads the manifest of a snapshot.
+
+    Raises:
+        InputError: the folder holds no complete snapshot.
+    """
+    path = FileSystems.join(folder, MANIFEST)
+    try:
+        with FileSystems.open(path) as stream:
+            values: dict[str, Any] = json.loads(stream.read())
+        return Manifest(**values)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"data.snapshot: {folder} holds no readable snapshot ({error})") from error
+
+
+def check_compatible(
+    folder: str, found: Manifest, description: DatasetDescription, history: HistoryConfig
+) -> None:
+    """Checks that a run can go on from a snapshot.
+
+    Raises:
+        InputError: names every difference with both values.
+    """
+    wanted = make_manifest(
+        description,
+        history,
+        last_time=found.last_time,
+        fingerprint=found.fingerprint,
+        parent=found.parent,
+    )
+    differences = [
+        f"{field.name} is {getattr(found, field.name)!r}, "
+        f"the run has {getattr(wanted, field.name)!r}"
+        for field in dataclasses.fields(Manifest)
+        if getattr(found, field.name) != getattr(wanted, field.name)
+    ]
+    if differences:
+        raise InputError(
+            f"data.snapshot: {folder} does not fit this run: {'; '.join(differences)}. "
+            "Run with data.snapshot: none on the whole log, or with the settings it was made with"
+        )
+
+
+def write_manifest(folder: str, manifest: Manifest) -> None:
+    """Writes the manifest; a snapshot without one is not complete."""
+    with FileSystems.create(FileSystems.join(folder, MANIFEST)) as stream:
+        stream.write((json.dumps(dataclasses.asdict(manifest), indent=2) + "\n").encode())
+
+
+def carried_state(
+    events: pa.Table,
+    known: pa.Table,
+    description: DatasetDescription,
+    history: HistoryConfig,
+    last_time: int,
+) -> tuple[pa.Table, pa.Table]:
+    """Cuts a shard's events to what the next run needs.
+
+    That is each user's last ``max_length`` kept events before ``last_time`` and all kept ones
+    at it, since a row of the next log may have that very time and needs strictly earlier ones.
+
+    Args:
+        events: sorted events of the shard.
+        known: ``user`` and ``known``: events older than those in ``events``.
+        description: the dataset.
+        history: protocol and maximum length.
+        last_time: time of the last event of the whole run.
+
+    Returns:
+        The events to carry, and the new ``known``.
+    """
+    origin = np.asarray(events.column(ORIGIN))
+    kept = origin != Origin.NEGATIVE
+    kept &= kept_by_protocol(
+        np.asarray(events.column("label")),
+        np.asarray(events.column("action")),
+        history.protocol,
+        description,
+    )
+    rows = events.filter(pa.array(kept)).select(EVENT_COLUMNS).combine_chunks()
+    user = ordinals(rows.column("user"))
+    earlier = np.asarray(rows.column("time")) < last_time
+    is_last = np.append(user[1:] != user[:-1], True) if len(user) else np.zeros(0, bool)
+    ends = np.flatnonzero(is_last)
+    running = np.cumsum(earlier)
+    at_end = running[ends][np.searchsorted(ends, np.arange(len(user)))] if len(user) else running
+    carry = ~earlier | (at_end - running < history.max_length)
+
+    dropped = rows.filter(pa.array(~carry)).group_by("user").aggregate([([], "count_all")])
+    dropped = pa.table({"user": dropped.column("user"), "known": dropped.column("count_all")})
+    counts = pa.concat_tables([known, dropped.cast(known.schema)])
+    counts = counts.group_by("user").aggregate([("known", "sum")])
+    counts = pa.table({"user": counts.column("user"), "known": counts.column("known_sum")})
+    nonzero = pc.greater(counts.column("known"), 0)
+    return rows.filter(pa.array(carry)), counts.filter(nonzero).sort_by("user")
+
+
+def boundary_rows(events: pa.Table, last_time: int) -> pa.Table:
+    """Returns the log rows at exactly ``last_time``, whatever the protocol keeps."""
+    at_last = pc.and_(
+        pc.equal(events.column("time"), last_time),
+        pc.not_equal(events.column(ORIGIN), int(Origin.NEGATIVE)),
+    )
+    return events.filter(at_last).select(BOUNDARY_COLUMNS)
+
+
+def known_schema(description: DatasetDescription) -> pa.Schema:
+    """Returns the schema of the ``known`` tables."""
+    return pa.schema([("user", ARROW_TYPES[description.user.type]), ("known", pa.int64())])
+
+
+def item_schema(description: DatasetDescription) -> pa.Schema:
+    """Returns the schema of the item counts."""
+    kind = ARROW_TYPES[description.item.type]
+    return pa.schema([("item", kind), ("samples", pa.int64()), ("positives", pa.int64())])
+
+
+def write_parquet(table: pa.Table, path: str) -> None:
+    """Writes a table under a temporary name and renames it."""
+    temporary = f"{path}.tmp"
+    with FileSystems.create(temporary) as stream:
+        pa.parquet.write_table(table, stream, compression="zstd")
+    FileSystems.rename([temporary], [path])
