@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint format lock clean
 
-PYTHON := .venv/bin/python
+# The environment can lie elsewhere: LENGTHWISE_VENV=/big/disk/venv make run
+BIN := $(or $(LENGTHWISE_VENV),.venv)/bin
 CONFIG ?= configs/demo.yaml
 TEST ?= tests
 VERSIONS ?= 3.11 3.12 3.13
@@ -15,25 +16,25 @@ setup:  ## Build .venv, or leave it alone if it is up to date
 	@sh scripts/setup.sh
 
 run: setup  ## Run the pipeline; CONFIG=configs/demo.yaml unless you say otherwise
-	@.venv/bin/lengthwise run $(CONFIG)
+	@$(BIN)/lengthwise run $(CONFIG)
 
 test: lint  ## Check style, types and import contract, then run the tests (TEST=tests/schemas)
-	$(PYTHON) -m pytest $(TEST)
+	$(BIN)/python -m pytest $(TEST)
 
 lint: setup  ## ruff, mypy and the import contract
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/mypy
-	.venv/bin/lint-imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: setup  ## Let ruff sort imports and lay out the code
-	.venv/bin/ruff check --fix .
-	.venv/bin/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 lock: setup  ## Resolve setup.py's ranges again into requirements/*.lock (VERSIONS="3.11 3.12")
 	@sh scripts/lock.sh --upgrade $(VERSIONS)
 
 clean:  ## Remove .venv and what the tools left; runs are kept
-	rm -rf .venv .venv.lock build dist lengthwise.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv.lock .venv.discarded build dist lengthwise.egg-info .pytest_cache .mypy_cache .ruff_cache
 	rm -rf .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Builds the virtual environment of a checkout; standard library only."""

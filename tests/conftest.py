@@ -1,0 +1,51 @@
+"""Settings that must be in the environment before TensorFlow is first imported.
+
+This file does not import TensorFlow itself: tests of plain Python stay fast.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# tensorflow-recommenders, tft and tfma build on Keras 2.
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+# The suite is the same on a machine with an accelerator.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+# Two pytest workers share two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
+# matplotlib neither looks for a display nor writes into the home folder.
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("MPLCONFIGDIR", os.path.join(tempfile.gettempdir(), "lengthwise-matplotlib"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # hypothesis: the same examples on every run and machine, and no deadline on a shared one.
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "lengthwise",
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+        database=None,
+    )
+    settings.load_profile("lengthwise")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder `shared/data` beside the checkout; tests that need it are skipped without it."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the KuaiRand slice, which is not at {folder}")
+    return folder
