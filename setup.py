@@ -19,7 +19,10 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 VERSION = "0.1.0"
 
-TOP_LEVEL = ("beam_jobs", "components", "configs", "models", "pipeline", "schemas", "serving")
+TOP_LEVEL = ("beam_jobs", "components", "models", "pipeline", "schemas", "serving")
+# Folders of data without Python in them, found with importlib.resources.
+DATA_ONLY = ("configs",)
+DATA_FILES = ("yaml", "yml", "pbtxt", "json", "html", "css", "j2", "typed")
 
 BEAM_WORKER = [
     "apache-beam>=2.77,<2.78",
@@ -80,11 +83,14 @@ setup(
     # The explicit "." makes the editable install a plain path entry, so that a package added to
     # the checkout is importable without another set-up.
     package_dir={"": "."},
-    packages=find_packages(
-        where=".",
-        include=[pattern for name in TOP_LEVEL for pattern in (name, f"{name}.*")],
-    ),
-    package_data={"": ["*.yaml", "*.yml", "*.pbtxt", "*.json", "*.html", "py.typed"]},
+    packages=[
+        *find_packages(
+            where=".",
+            include=[pattern for name in TOP_LEVEL for pattern in (name, f"{name}.*")],
+        ),
+        *DATA_ONLY,
+    ],
+    package_data={"": [f"**/*.{suffix}" for suffix in DATA_FILES]},
     include_package_data=False,
     install_requires=BEAM_WORKER,
     extras_require={"pipeline": PIPELINE, "dev": DEV},
