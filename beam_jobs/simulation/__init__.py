@@ -1,0 +1,1 @@
+"""The simulated exposure log: users, catalogue, exposures, click rule and outcomes."""
