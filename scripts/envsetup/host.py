@@ -99,7 +99,7 @@ def needs_private_libraries(libc: tuple[int, int], libstdcxx_ok: bool) -> bool:
 
 def check_donor(libc: tuple[int, int]) -> None:
     """Refuse an old glibc where Debian's newer libraries cannot be fetched."""
-    missing = [name for name in ("apt-get", "apt-cache", "dpkg-deb") if not shutil.which(name)]
+    missing = [name for name in ("apt-get", "dpkg-deb") if not shutil.which(name)]
     is_debian = os_release().get("ID") == "debian"
     if missing or not is_debian:
         reason = f"{', '.join(missing)} not found" if missing else "this is not Debian"

@@ -20,15 +20,14 @@ class Usage(NamedTuple):
     [
         ("Darwin", "x86_64", None, "this is Darwin"),
         ("Linux", "aarch64", (2, 41), "this processor is aarch64"),
-        ("Linux", "x86_64", None, "not glibc (musl"),
+        ("Linux", "x86_64", None, r"not glibc \(musl"),
     ],
 )
 def test_a_platform_without_wheels_is_refused(
     system: str, machine: str, libc: tuple[int, int] | None, words: str
 ) -> None:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(Refusal, match=words) as refusal:
         host.check_platform(system, machine, libc)
-    assert words in str(refusal.value)
     assert "Use " in str(refusal.value)
 
 
@@ -80,7 +79,7 @@ def test_private_libraries_are_for_old_hosts_only(
 
 def test_an_old_glibc_without_apt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(Refusal, match=r"glibc 2\.28 .*apt-get, apt-cache, dpkg-deb not found"):
+    with pytest.raises(Refusal, match=r"glibc 2\.28 .*apt-get, dpkg-deb not found"):
         host.check_donor((2, 28))
 
 
