@@ -1,0 +1,210 @@
+"""Configuration of the model and of its training, free of TensorFlow."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from models.capabilities import CAPABILITIES, Backbone, usable_backbones
+from schemas import features
+from schemas.loading import STRICT
+
+# Known before the impression, so a model may read them; every other reserved name is refused.
+EXTRA_INPUTS = (features.USER_ID, features.HISTORY_LENGTH, features.HISTORY_LENGTH_TOTAL)
+
+TYPED_EXPOSURE = "typed_exposure"
+
+
+class Inputs(str, enum.Enum):
+    """Which features the model reads (LENS, arXiv 2605.25583, input scopes)."""
+
+    FULL_SIDE = "full_side"
+    CONTROLLED = "controlled"
+
+
+class ActionFusion(str, enum.Enum):
+    """How an event's action type joins its item vector (LENS, typed exposure)."""
+
+    NONE = "none"
+    ADD = "add"
+    CONCAT = "concat"
+
+
+class ItemFusion(str, enum.Enum):
+    """How the embeddings of an item's id and of its fields become the item vector."""
+
+    CONCAT = "concat"
+    SUM = "sum"
+
+
+class TableOptimizer(str, enum.Enum):
+    """Optimiser of the embedding tables; each touches the rows of the batch only."""
+
+    ADAGRAD = "adagrad"
+    ROWWISE_ADAGRAD = "rowwise_adagrad"
+    LAZY_ADAM = "lazy_adam"
+
+
+class ValidationMetric(str, enum.Enum):
+    """Metric on the validation split that the best epoch is chosen by."""
+
+    AUC = "auc"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The ``model`` section of a run.
+
+    Attributes:
+        backbone: what turns the history into an interest vector.
+        embedding_dim: width of every embedding.
+        inputs: ``full_side`` reads all context and side fields; ``controlled`` only the item
+            and the history of items and actions.
+        inputs_excluded: fields of the description that are not read.
+        extra_inputs: what is read beside the fields: any of user_id, history_length and
+            history_length_total. Not read under ``controlled``.
+        action_fusion: how action types join the history, for the typed_exposure protocol only;
+            null: ``add`` under typed_exposure, else ``none``.
+        item_fusion: ``concat`` or ``sum`` of the embeddings of the item and of the item fields
+            that the history carries.
+        vocabulary_min_count: an id or category seen less often in the training split (as
+            target or in histories) shares the out-of-vocabulary embedding, which so is trained.
+        hidden_units: widths of the layers of the head, without the last one of width 1.
+        attention_units: widths of the hidden layers of din's activation unit.
+        dropout: share of the head's hidden units that is dropped in training, from 0 to 1.
+        embedding_dropout: share of the head's inputs that is dropped in training.
+        embedding_l2: weight of the mean squared norm of the embeddings an example reads.
+        embedding_init_std: standard deviation of the normal that embeddings start from.
+        length_groups: groups of like length that the history part of a batch runs in; more
+            save padding and cost graph size. The result does not depend on it.
+    """
+
+    __pydantic_config__ = STRICT
+
+    backbone: Backbone = Backbone.DIN
+    embedding_dim: int = 32
+    inputs: Inputs = Inputs.FULL_SIDE
+    inputs_excluded: tuple[str, ...] = ()
+    extra_inputs: tuple[str, ...] = (features.HISTORY_LENGTH, features.HISTORY_LENGTH_TOTAL)
+    action_fusion: ActionFusion | None = None
+    item_fusion: ItemFusion = ItemFusion.CONCAT
+    vocabulary_min_count: int = 2
+    hidden_units: tuple[int, ...] = (256, 128)
+    attention_units: tuple[int, ...] = (64,)
+    dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    embedding_l2: float = 0.0
+    embedding_init_std: float = 0.01
+    length_groups: int = 4
+
+    def __post_init__(self) -> None:
+        if self.backbone not in CAPABILITIES:
+            raise ValueError(
+                f"backbone {self.backbone.value!r} is not built yet; "
+                f"{', '.join(usable_backbones())} are accepted"
+            )
+        self._check_inputs()
+        for name in ("embedding_dim", "vocabulary_min_count", "length_groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: at least 1 is accepted")
+        for name in ("hidden_units", "attention_units"):
+            if not getattr(self, name) or min(getattr(self, name)) < 1:
+                raise ValueError(f"{name} {list(getattr(self, name))}: widths from 1 expected")
+        for name in ("dropout", "embedding_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: 0 to below 1 is accepted")
+        if self.embedding_l2 < 0:
+            raise ValueError(f"embedding_l2 {self.embedding_l2}: at least 0 is accepted")
+        if self.embedding_init_std <= 0:
+            raise ValueError(f"embedding_init_std {self.embedding_init_std}: above 0 is accepted")
+
+    def _check_inputs(self) -> None:
+        never = sorted(set(self.extra_inputs) & features.NEVER_INPUTS)
+        if never:
+            raise ValueError(
+                f"extra_inputs {never}: can never be an input, since it holds the row's own or "
+                f"later clicks; {list(EXTRA_INPUTS)} are accepted"
+            )
+        unknown = [name for name in self.extra_inputs if name not in EXTRA_INPUTS]
+        if unknown:
+            raise ValueError(
+                f"extra_inputs {unknown}: {list(EXTRA_INPUTS)} are accepted; fields of the "
+                "dataset description are read without being named"
+            )
+
+    def fusion(self, protocol: str) -> ActionFusion:
+        """Resolves ``action_fusion`` for a history protocol.
+
+        Raises:
+            ValueError: actions are to be read under a protocol that hides them.
+        """
+        if self.action_fusion is None:
+            return ActionFusion.ADD if protocol == TYPED_EXPOSURE else ActionFusion.NONE
+        if self.action_fusion is not ActionFusion.NONE and protocol != TYPED_EXPOSURE:
+            raise ValueError(
+                f"model.action_fusion {self.action_fusion.value!r}: only the history protocol "
+                f"{TYPED_EXPOSURE} shows action types to a model, found {protocol}; null or none "
+                "is accepted"
+            )
+        return self.action_fusion
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The ``train`` section of a run.
+
+    Attributes:
+        seed: seed of weights, shuffling and dropout.
+        batch_size: examples a step, over all devices.
+        max_epochs: passes over the training split at most.
+        learning_rate: of Adam, for all weights but the embedding tables.
+        table_optimizer: optimiser of the embedding tables.
+        table_learning_rate: of the embedding tables; null: a default by optimiser.
+        patience: epochs without a better validation metric before training stops.
+        metric: metric on the validation split that the best epoch is chosen by.
+        refit: trains once more, from the same seed, on training and validation split together
+            for the number of epochs that validation chose; the fresher days often matter.
+        mixed_precision: computes in bfloat16 with float32 weights and logits.
+        deterministic: repeats a run bit for bit on the same CPU.
+        shuffle_buffer: examples that are shuffled at a time.
+    """
+
+    __pydantic_config__ = STRICT
+
+    seed: int = 1
+    batch_size: int = 1024
+    max_epochs: int = 3
+    learning_rate: float = 1e-3
+    table_optimizer: TableOptimizer = TableOptimizer.LAZY_ADAM
+    table_learning_rate: float | None = None
+    patience: int = 1
+    metric: ValidationMetric = ValidationMetric.AUC
+    refit: bool = False
+    mixed_precision: bool = False
+    deterministic: bool = True
+    shuffle_buffer: int = 100_000
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_epochs", "patience", "shuffle_buffer"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: at least 1 is accepted")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed {self.seed}: 0 to {2**31 - 1} is accepted")
+        for name in ("learning_rate", "table_learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 10:
+                raise ValueError(f"{name} {value}: above 0 and below 10 is accepted")
+
+    @property
+    def resolved_table_learning_rate(self) -> float:
+        """Learning rate of the embedding tables."""
+        if self.table_learning_rate is not None:
+            return self.table_learning_rate
+        return DEFAULT_TABLE_LEARNING_RATES[self.table_optimizer]
+
+
+DEFAULT_TABLE_LEARNING_RATES = {
+    TableOptimizer.ADAGRAD: 0.05,
+    TableOptimizer.ROWWISE_ADAGRAD: 0.05,
+    TableOptimizer.LAZY_ADAM: 1e-3,
+}

@@ -1,0 +1,172 @@
+"""Exports a trained ranker as a SavedModel that loads with TensorFlow alone.
+
+Signatures, each with the Transform graph inside:
+
+- ``serving_default``: serialized ``tf.Example``s ``examples`` [rows] to ``score`` [rows], the
+  click probability.
+- ``regress``: ``inputs`` [rows] to ``outputs`` [rows, 1].
+- ``classify``: ``inputs`` [rows] to ``classes`` and ``scores`` [rows, 2], for "0" and "1".
+- ``score``: raw tensors by feature name to ``score`` [rows]. A history list is
+  [rows, events], oldest first from column 0 on, of which the first ``history_length`` [rows]
+  columns count. A missing category is -1 or "", a missing number NaN.
+
+An example may leave out everything but ``item_id``. Of a history longer than the maximum the
+last events are read.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models import raw_inputs
+from models.files import write_json
+from models.plan import RankerPlan
+from models.ranker import Ranker
+from schemas import features
+
+CONFIG_FILE = os.path.join("assets.extra", "lengthwise.json")
+SCORE = "score"
+
+# TF Serving looks these up by name; a TF 2 export calls every signature "predict".
+METHOD_NAMES = {
+    "regress": tf.compat.v1.saved_model.signature_constants.REGRESS_METHOD_NAME,
+    "classify": tf.compat.v1.saved_model.signature_constants.CLASSIFY_METHOD_NAME,
+}
+
+Scores = dict[str, tf.Tensor]
+
+
+def export_ranker(
+    ranker: Ranker,
+    transform_output: tft.TFTransformOutput,
+    directory: str,
+    *,
+    saved_config: dict[str, Any],
+) -> None:
+    """Writes a ranker to ``directory``, which appears only when it is complete.
+
+    Args:
+        ranker: trained and built.
+        transform_output: what it was trained on.
+        directory: path of the SavedModel; what is there is replaced.
+        saved_config: resolved configuration, saved as ``assets.extra/lengthwise.json``.
+    """
+    module = tf.Module(name="lengthwise")
+    # The variables and the tables of the Transform graph are all that the signatures need;
+    # tracking the Keras objects as well would drag their Python state into the export.
+    module.variables_of_ranker = list(ranker.variables)
+    module.transform = transform_output.transform_features_layer()
+    staged = directory + ".staged"
+    shutil.rmtree(staged, ignore_errors=True)
+    # One group: requests are small, and the rows of one user are of one length.
+    groups, ranker.length_groups = ranker.length_groups, 1
+    try:
+        tf.saved_model.save(
+            module, staged, signatures=_signatures(ranker, transform_output, module.transform)
+        )
+    finally:
+        ranker.length_groups = groups
+    _set_method_names(staged)
+    os.makedirs(os.path.join(staged, "assets.extra"), exist_ok=True)
+    write_json(os.path.join(staged, CONFIG_FILE), saved_config)
+    shutil.rmtree(directory, ignore_errors=True)
+    os.makedirs(os.path.dirname(directory), exist_ok=True)
+    os.rename(staged, directory)
+
+
+def _signatures(
+    ranker: Ranker, transform_output: tft.TFTransformOutput, transform: tf.keras.layers.Layer
+) -> dict[str, Any]:
+    plan = ranker.plan
+    spec = transform_output.raw_feature_spec()
+
+    def probability(raw: raw_inputs.Tensors) -> tf.Tensor:
+        cut = raw_inputs.truncate(raw, plan.max_length)
+        transformed = transform(raw_inputs.conform(cut, plan, spec))
+        return tf.sigmoid(ranker(_to_ragged(transformed), training=False))
+
+    def of_examples(serialized: tf.Tensor) -> tf.Tensor:
+        return probability(raw_inputs.parse_examples(serialized, plan))
+
+    examples = tf.TensorSpec([None], tf.string, name="examples")
+    inputs = tf.TensorSpec([None], tf.string, name="inputs")
+
+    @tf.function(input_signature=[examples])
+    def serving_default(examples: tf.Tensor) -> Scores:
+        return {SCORE: of_examples(examples)}
+
+    @tf.function(input_signature=[inputs])
+    def regress(inputs: tf.Tensor) -> Scores:
+        return {"outputs": of_examples(inputs)[:, tf.newaxis]}
+
+    @tf.function(input_signature=[inputs])
+    def classify(inputs: tf.Tensor) -> Scores:
+        score = of_examples(inputs)
+        classes = tf.broadcast_to(tf.constant([["0", "1"]]), [tf.shape(score)[0], 2])
+        return {"classes": classes, "scores": tf.stack([1 - score, score], axis=-1)}
+
+    return {
+        "serving_default": serving_default,
+        "regress": regress,
+        "classify": classify,
+        "score": _score_signature(plan, probability),
+    }
+
+
+def _score_signature(
+    plan: RankerPlan, probability: Callable[[raw_inputs.Tensors], tf.Tensor]
+) -> Any:
+    wanted = raw_inputs.raw_features(plan)
+    specs = {
+        feature.name: tf.TensorSpec(
+            [None, None] if feature.is_list else [None], feature.dtype, name=feature.name
+        )
+        for feature in wanted
+    }
+    specs[features.HISTORY_LENGTH] = tf.TensorSpec(
+        [None], tf.int64, name=features.HISTORY_LENGTH
+    )
+
+    @tf.function(input_signature=[specs])
+    def score(tensors: dict[str, tf.Tensor]) -> Scores:
+        length = tensors[features.HISTORY_LENGTH]
+        raw: raw_inputs.Tensors = {}
+        for feature in wanted:
+            value = tensors[feature.name]
+            raw[feature.name] = (
+                _dense_to_sparse(value, length, feature.name) if feature.is_list else value
+            )
+        return {SCORE: probability(raw)}
+
+    return score
+
+
+def _dense_to_sparse(values: tf.Tensor, length: tf.Tensor, name: str) -> tf.SparseTensor:
+    width = tf.shape(values, out_type=tf.int64)[1]
+    check = tf.debugging.assert_less_equal(
+        length,
+        width,
+        message=f"history_length: larger than the columns of {name}",
+    )
+    with tf.control_dependencies([check]):
+        return tf.RaggedTensor.from_tensor(values, lengths=tf.maximum(length, 0)).to_sparse()
+
+
+def _to_ragged(transformed: dict[str, tf.Tensor | tf.SparseTensor]) -> dict[str, Any]:
+    return {
+        name: tf.RaggedTensor.from_sparse(value) if isinstance(value, tf.SparseTensor) else value
+        for name, value in transformed.items()
+    }
+
+
+def _set_method_names(directory: str) -> None:
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(directory)
+    for signature, method in METHOD_NAMES.items():
+        updater.replace_method_name(signature_key=signature, method_name=method, tags="serve")
+    updater.save(directory)

@@ -1,0 +1,98 @@
+"""Batches for the trainer, from the transformed examples that Transform writes.
+
+Histories stay ragged: nothing is padded before the model knows which rows run together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from models.plan import USER_GROUP, RankerPlan
+from schemas import features
+
+# Files read at a time; the order of records is the same on every machine.
+OPEN_FILES = 8
+BLOCK = 16
+READ_BUFFER_BYTES = 1 << 20
+
+
+def transformed_spec(plan: RankerPlan) -> dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]:
+    """Returns how a transformed example is parsed."""
+    spec: dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature] = {
+        category.name: tf.io.FixedLenFeature([], tf.int64)
+        for category in (*plan.item_parts, *plan.categories)
+    }
+    for number in plan.numbers:
+        spec[number.name] = tf.io.FixedLenFeature([], tf.float32)
+    for name in plan.history_lists:
+        spec[name] = tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)
+    spec[features.LABEL] = tf.io.FixedLenFeature([], tf.float32)
+    spec[USER_GROUP] = tf.io.FixedLenFeature([], tf.int64, default_value=0)
+    return spec
+
+
+def list_files(patterns: Sequence[str], *, split: str) -> list[str]:
+    """Returns the files that match, sorted.
+
+    Raises:
+        ValueError: there are none.
+    """
+    files = sorted({file for pattern in patterns for file in tf.io.gfile.glob(pattern)})
+    if not files:
+        raise ValueError(f"{split} split: no example files match {list(patterns)}")
+    return files
+
+
+def make_dataset(
+    files: Sequence[str],
+    plan: RankerPlan,
+    *,
+    batch_size: int,
+    shuffle_seed: int | None = None,
+    shuffle_buffer: int = 100_000,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Reads transformed examples in batches; the last one may be smaller.
+
+    Args:
+        files: TFRecord files, compressed if they end in ``.gz``.
+        plan: what the ranker reads.
+        batch_size: rows of a batch.
+        shuffle_seed: shuffles files and rows by this seed; not given: keeps their order.
+        shuffle_buffer: rows that are shuffled at a time.
+        shard: index and number of the workers that share the rows.
+
+    Returns:
+        Dictionaries of dense [rows] and ragged [rows, None] tensors by feature name.
+    """
+    spec = transformed_spec(plan)
+    paths = tf.data.Dataset.from_tensor_slices(list(files))
+    if shuffle_seed is not None:
+        paths = paths.shuffle(len(files), seed=shuffle_seed)
+    records = paths.interleave(
+        _read, cycle_length=OPEN_FILES, block_length=BLOCK, num_parallel_calls=2, deterministic=True
+    )
+    if shard[1] > 1:
+        records = records.shard(num_shards=shard[1], index=shard[0])
+    if shuffle_seed is not None:
+        records = records.shuffle(shuffle_buffer, seed=shuffle_seed)
+    return (
+        records.batch(batch_size)
+        .map(
+            lambda batch: tf.io.parse_example(batch, spec),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _read(path: tf.Tensor) -> tf.data.Dataset:
+    is_gzip = tf.strings.regex_full_match(path, r".*\.gz")
+    return tf.data.TFRecordDataset(
+        path,
+        compression_type=tf.where(is_gzip, "GZIP", ""),
+        buffer_size=READ_BUFFER_BYTES,
+    )

@@ -1,0 +1,1 @@
+"""Optimisers that touch only the rows of a table that a batch reads."""

@@ -1,0 +1,85 @@
+"""Adam that moves only the rows a batch read, for embedding tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+keras = tf.keras
+
+
+@keras.utils.register_keras_serializable(package="lengthwise")
+class LazyAdam(keras.optimizers.Optimizer):
+    """Adam (arXiv 1412.6980) on the rows that the gradient holds, at a cost of those rows.
+
+    For each such row w with gradient g, at step t (counted over all steps)::
+
+        m <- beta_1 m + (1 - beta_1) g
+        v <- beta_2 v + (1 - beta_2) g * g
+        w <- w - learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)
+
+    Adam itself decays m and v of every row at every step and moves rows by old momentum; here
+    a row without a gradient is not read or written, so a step costs the rows of the batch and
+    not those of the table. On a dense gradient the two are the same.
+
+    Args:
+        learning_rate: step size.
+        beta_1: decay of the mean of gradients.
+        beta_2: decay of the mean of squared gradients.
+        epsilon: keeps the quotient finite.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        name: str = "LazyAdam",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, jit_compile=False, **kwargs)
+        self._learning_rate = self._build_learning_rate(learning_rate)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
+        """Makes the two moments of each variable."""
+        super().build(var_list)
+        if getattr(self, "_built", False):
+            return
+        self._means = [self.add_variable_from_reference(item, "m") for item in var_list]
+        self._squares = [self.add_variable_from_reference(item, "v") for item in var_list]
+        self._built = True
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        """Updates the rows that ``gradient`` holds; no row may be in it twice."""
+        index = self._index_dict[self._var_key(variable)]
+        mean, square = self._means[index], self._squares[index]
+        if not isinstance(gradient, tf.IndexedSlices):
+            gradient = tf.IndexedSlices(gradient, tf.range(variable.shape[0]))
+        rows, values = gradient.indices, gradient.values
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        correction = tf.sqrt(1 - tf.pow(self.beta_2, step)) / (1 - tf.pow(self.beta_1, step))
+        rate = tf.cast(self.learning_rate, variable.dtype) * correction
+        new_mean = self.beta_1 * tf.gather(mean, rows) + (1 - self.beta_1) * values
+        new_square = self.beta_2 * tf.gather(square, rows) + (1 - self.beta_2) * tf.square(values)
+        mean.scatter_update(tf.IndexedSlices(new_mean, rows))
+        square.scatter_update(tf.IndexedSlices(new_square, rows))
+        change = -rate * new_mean / (tf.sqrt(new_square) + self.epsilon)
+        variable.scatter_add(tf.IndexedSlices(change, rows))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        config = super().get_config()
+        config.pop("jit_compile", None)
+        return {
+            **config,
+            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+        }

@@ -1,0 +1,200 @@
+"""What a ranker reads and under which name, worked out once from the configuration.
+
+Transform, the trainer, the ranker and the export all follow the same plan. It is plain Python.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from models.config import ActionFusion, Inputs, ModelConfig, TrainConfig
+from schemas import features
+from schemas.dataset import DatasetDescription, Field, FieldType, Scale
+from schemas.loading import build
+
+CUSTOM_CONFIG_KEY = "lengthwise"
+
+# Indices in a transformed category, before the vocabulary.
+PADDING_INDEX = 0
+UNKNOWN_INDEX = 1
+FIRST_INDEX = 2
+
+# Groups predictions by user for within-user metrics; it is a hash, and never an input.
+USER_GROUP = "user_group"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Category:
+    """A categorical input.
+
+    Attributes:
+        name: name of the feature, raw and transformed, and of its vocabulary.
+        type: int or string.
+    """
+
+    name: str
+    type: FieldType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """A numeric input.
+
+    Attributes:
+        name: name of the feature, raw and transformed.
+        scale: what is applied before it is normalised.
+        dtype: type of the raw feature.
+    """
+
+    name: str
+    scale: Scale
+    dtype: FieldType = FieldType.FLOAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankerPlan:
+    """What a ranker reads.
+
+    Attributes:
+        item: the item id; its history list is ``history_item_id``.
+        history_fields: item fields that history events carry; with ``item`` they make the item
+            vector, of the target and of each event.
+        categories: all other categorical inputs.
+        numbers: numeric inputs.
+        fusion: how action types join the history.
+        action_types: number of action types; ids in ``history_action`` count from 1.
+        max_length: longest history, in events.
+        user: type of the user id, for the within-user metrics.
+        min_count: occurrences that put an id or category into its vocabulary.
+    """
+
+    item: Category
+    history_fields: tuple[Category, ...]
+    categories: tuple[Category, ...]
+    numbers: tuple[Number, ...]
+    fusion: ActionFusion
+    action_types: int
+    max_length: int
+    user: FieldType
+    min_count: int
+
+    @property
+    def item_parts(self) -> tuple[Category, ...]:
+        """What the item vector is made of: the id, then the fields that the history carries."""
+        return (self.item, *self.history_fields)
+
+    @property
+    def history_lists(self) -> tuple[str, ...]:
+        """Names of all history lists that are read."""
+        lists = [features.HISTORY_ITEM_ID]
+        lists += [features.history_feature(part.name) for part in self.history_fields]
+        if self.fusion is not ActionFusion.NONE:
+            lists.append(features.HISTORY_ACTION)
+        return tuple(lists)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The part of a run's configuration that the model floor reads.
+
+    Attributes:
+        description: maps the log to the feature contract.
+        protocol: history protocol.
+        max_length: longest history, in events.
+        model: the ``model`` section.
+        train: the ``train`` section.
+        plain: all of it, as plain values, to be saved with the model.
+    """
+
+    description: DatasetDescription
+    protocol: str
+    max_length: int
+    model: ModelConfig
+    train: TrainConfig
+    plain: dict[str, Any]
+
+    @property
+    def plan(self) -> RankerPlan:
+        """What the ranker reads."""
+        return make_plan(self.description, self.model, self.protocol, self.max_length)
+
+
+def read_run_config(custom_config: dict[str, Any] | None) -> RunConfig:
+    """Reads what the pipeline hands to ``preprocessing_fn`` and ``run_fn``.
+
+    Args:
+        custom_config: holds under ``lengthwise`` a JSON text with the keys ``description``,
+            ``data``, ``model`` and ``train``.
+
+    Raises:
+        ValueError: a key is missing or has a value that is not accepted.
+    """
+    text = (custom_config or {}).get(CUSTOM_CONFIG_KEY)
+    if not text:
+        raise ValueError(f"custom_config: the key {CUSTOM_CONFIG_KEY!r} is missing or empty")
+    plain = json.loads(text)
+    missing = [key for key in ("description", "data", "model", "train") if key not in plain]
+    if missing:
+        raise ValueError(f"custom_config[{CUSTOM_CONFIG_KEY!r}]: keys {missing} are missing")
+    history = plain["data"]["history"]
+    return RunConfig(
+        description=build(DatasetDescription, plain["description"], where="description"),
+        protocol=history["protocol"],
+        max_length=history["max_length"],
+        model=build(ModelConfig, plain["model"], where="model"),
+        train=build(TrainConfig, plain["train"], where="train"),
+        plain=plain,
+    )
+
+
+def make_plan(
+    description: DatasetDescription, model: ModelConfig, protocol: str, max_length: int
+) -> RankerPlan:
+    """Works out what a ranker reads.
+
+    Raises:
+        ValueError: the model excludes a field that there is none of, or reads action types
+            under a protocol that hides them.
+    """
+    names = [field.name for field in description.fields]
+    unknown = [name for name in model.inputs_excluded if name not in names]
+    if unknown:
+        raise ValueError(f"model.inputs_excluded {unknown}: no such fields; there are {names}")
+    fields: list[Field] = []
+    extra: tuple[str, ...] = ()
+    if model.inputs is Inputs.FULL_SIDE:
+        fields = [field for field in description.fields if field.name not in model.inputs_excluded]
+        extra = model.extra_inputs
+    categories = [
+        Category(name=field.name, type=field.type)
+        for field in fields
+        if field.type is not FieldType.FLOAT
+    ]
+    carried = set(description.history_fields)
+    history_fields = tuple(item for item in categories if item.name in carried)
+    others = [item for item in categories if item.name not in carried]
+    if features.USER_ID in extra:
+        others.append(Category(name=features.USER_ID, type=description.user.type))
+    numbers = [
+        Number(name=field.name, scale=field.scale)
+        for field in fields
+        if field.type is FieldType.FLOAT
+    ]
+    numbers += [
+        Number(name=name, scale=Scale.LOG1P, dtype=FieldType.INT)
+        for name in (features.HISTORY_LENGTH, features.HISTORY_LENGTH_TOTAL)
+        if name in extra
+    ]
+    return RankerPlan(
+        item=Category(name=features.ITEM_ID, type=description.item.type),
+        history_fields=history_fields,
+        categories=tuple(others),
+        numbers=tuple(numbers),
+        fusion=model.fusion(protocol),
+        action_types=len(description.actions),
+        max_length=max_length,
+        user=description.user.type,
+        min_count=model.vocabulary_min_count,
+    )

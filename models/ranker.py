@@ -1,0 +1,261 @@
+"""The ranker: embeddings, a backbone over the history, and a head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from models.action_fusion import ActionFusionLayer
+from models.alignment import right_align, right_aligned_mask
+from models.backbones.base import SequenceInputs
+from models.backbones.registry import make_backbone
+from models.config import ActionFusion, ItemFusion, ModelConfig
+from models.embeddings import StackedEmbedding
+from models.plan import FIRST_INDEX, RankerPlan
+from schemas import features
+from schemas.profile import SequenceProfile
+
+Features = Mapping[str, tf.Tensor | tf.RaggedTensor]
+
+
+class ItemVectors(NamedTuple):
+    """Embedded items of a batch.
+
+    Attributes:
+        target: item vectors of the candidates, [rows, dim].
+        rows: embedding rows that the histories read, the last one being padding.
+        events: positions in ``rows``, ragged [rows, None] for each part of the item vector.
+    """
+
+    target: tf.Tensor
+    rows: tf.Tensor
+    events: list[tf.RaggedTensor]
+
+
+class Ranker(tfrs.Model):
+    """Scores a target item for a user from history, context and side fields.
+
+    One table serves the target and the history. The item vector is made of the embeddings of
+    the id and of the item fields that the history carries; the backbone reads it, and the head
+    reads the concatenation of non-sequence fields, target and the backbone's interest.
+
+    The history part runs in groups of rows of like length, each padded to its own longest row,
+    so that the work follows the true lengths; the result is that of one padded batch.
+
+    Args:
+        plan: what the ranker reads.
+        config: the ``model`` section.
+        vocabulary_sizes: entries of each vocabulary, without padding and unknown.
+        global_batch_size: rows of a step over all devices; the loss is divided by it.
+        profile: statistics of the training split, for the layers that are set by them.
+    """
+
+    def __init__(
+        self,
+        plan: RankerPlan,
+        config: ModelConfig,
+        vocabulary_sizes: Mapping[str, int],
+        *,
+        global_batch_size: int,
+        profile: SequenceProfile | None = None,
+    ) -> None:
+        super().__init__(name="ranker")
+        self.plan = plan
+        self.config = config
+        self.profile = profile
+        self.length_groups = config.length_groups
+        self._global_batch_size = global_batch_size
+        parts = [part.name for part in plan.item_parts]
+        is_concat = config.item_fusion is ItemFusion.CONCAT
+        self.item_dim = config.embedding_dim * (len(parts) if is_concat else 1)
+        self.item_embedding = self._embedding(parts, vocabulary_sizes, "items")
+        self.field_embedding = None
+        if plan.categories:
+            names = [category.name for category in plan.categories]
+            self.field_embedding = self._embedding(names, vocabulary_sizes, "fields")
+        self.action_fusion = None
+        if plan.fusion is not ActionFusion.NONE:
+            self.action_fusion = ActionFusionLayer(
+                plan.fusion, plan.action_types, self.item_dim, config.embedding_init_std, "actions"
+            )
+        self.backbone = make_backbone(config)
+        self.input_dropout = tf.keras.layers.Dropout(config.embedding_dropout)
+        self.head = _make_head(config)
+        self.task = tfrs.tasks.Ranking(
+            loss=tf.keras.losses.BinaryCrossentropy(
+                from_logits=True, reduction=tf.keras.losses.Reduction.NONE
+            )
+        )
+
+    def call(self, inputs: Features, training: bool = False) -> tf.Tensor:
+        """Returns logits, float32 [rows]."""
+        return self._forward(inputs, training)[0]
+
+    def compute_loss(self, inputs: Features, training: bool = False) -> tf.Tensor:
+        """Returns this device's share of the mean loss over the global batch.
+
+        The sum over rows is divided by the global batch size, so that shares add up to the mean
+        on any number of devices and each example weighs the same in a smaller last batch.
+        """
+        logits, penalty = self._forward(inputs, training)
+        labels = inputs[features.LABEL][:, tf.newaxis]
+        losses = self.task(
+            labels=labels, predictions=logits[:, tf.newaxis], compute_metrics=not training
+        )
+        total = tf.reduce_sum(losses)
+        if self.config.embedding_l2:
+            total += self.config.embedding_l2 * tf.reduce_sum(penalty)
+        return total / self._global_batch_size
+
+    @property
+    def tables(self) -> list[tf.Variable]:
+        """Embedding tables, which the sparse optimiser updates."""
+        layers = [self.item_embedding, self.field_embedding]
+        return [layer.table for layer in layers if layer is not None]
+
+    @property
+    def dense_weights(self) -> list[tf.Variable]:
+        """All other trainable weights."""
+        tables = {table.ref() for table in self.tables}
+        return [weight for weight in self.trainable_variables if weight.ref() not in tables]
+
+    def _forward(self, inputs: Features, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns logits [rows] and the squared norm of the embeddings read, [rows]."""
+        items = self._embed_items(inputs)
+        non_sequence = self._embed_fields(inputs)
+        interest, event_norm = self._run_history(inputs, items, non_sequence)
+        joined = tf.concat([non_sequence, items.target, interest], axis=-1)
+        logits = self.head(self.input_dropout(joined, training=training), training=training)
+        embedded = [items.target, non_sequence[:, : self._fields_dim]]
+        penalty = event_norm + _squared_norm(tf.concat(embedded, axis=-1))
+        return tf.cast(tf.squeeze(logits, axis=-1), tf.float32), penalty
+
+    def _embed_items(self, inputs: Features) -> ItemVectors:
+        """Looks up the target and all events; each row of the table once."""
+        parts = self.plan.item_parts
+        histories = [inputs[features.history_feature(part.name)] for part in parts]
+        ids = [(part.name, inputs[part.name]) for part in parts]
+        ids += [(part.name, ragged.values) for part, ragged in zip(parts, histories, strict=True)]
+        rows, positions = self.item_embedding.unique_rows(ids)
+        targets, events = positions[: len(parts)], positions[len(parts) :]
+        return ItemVectors(
+            target=self._item_vector(tf.gather(rows, tf.stack(targets, axis=-1))),
+            rows=rows,
+            events=[
+                ragged.with_values(values)
+                for ragged, values in zip(histories, events, strict=True)
+            ],
+        )
+
+    def _embed_fields(self, inputs: Features) -> tf.Tensor:
+        """Returns the embeddings of categories, then the numbers, [rows, fields_dim]."""
+        batch = tf.shape(inputs[features.ITEM_ID])[0]
+        pieces = []
+        if self.field_embedding is not None:
+            ids = [(item.name, inputs[item.name]) for item in self.plan.categories]
+            rows, positions = self.field_embedding.unique_rows(ids)
+            vectors = tf.gather(rows, tf.stack(positions, axis=-1))  # [rows, fields, dim]
+            pieces.append(tf.reshape(vectors, [batch, self._fields_dim]))
+        if self.plan.numbers:
+            numbers = tf.stack([inputs[item.name] for item in self.plan.numbers], axis=-1)
+            pieces.append(tf.cast(numbers, self.compute_dtype))
+        return tf.concat(pieces, axis=-1) if pieces else tf.zeros([batch, 0], self.compute_dtype)
+
+    @property
+    def _fields_dim(self) -> int:
+        return len(self.plan.categories) * self.config.embedding_dim
+
+    def _run_history(
+        self, inputs: Features, items: ItemVectors, non_sequence: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Runs the history part in groups of like length; results are in batch order."""
+        lengths = items.events[0].row_lengths()
+        if self.length_groups == 1:
+            return self._run_group(inputs, items, non_sequence, lengths)
+        batch = tf.shape(lengths)[0]
+        order = tf.argsort(lengths, stable=True)
+        cuts = batch * tf.range(self.length_groups + 1) // self.length_groups
+        results = []
+        for group in range(self.length_groups):
+            chosen = order[cuts[group] : cuts[group + 1]]
+            group_items = ItemVectors(
+                target=tf.gather(items.target, chosen),
+                rows=items.rows,
+                events=[tf.gather(ragged, chosen) for ragged in items.events],
+            )
+            group_inputs = {}
+            if self.action_fusion is not None:
+                actions = inputs[features.HISTORY_ACTION]
+                group_inputs[features.HISTORY_ACTION] = tf.gather(actions, chosen)
+            results.append(
+                self._run_group(
+                    group_inputs,
+                    group_items,
+                    tf.gather(non_sequence, chosen),
+                    tf.gather(lengths, chosen),
+                )
+            )
+        back = tf.math.invert_permutation(order)
+        interest, norm = (tf.concat(pieces, axis=0) for pieces in zip(*results, strict=True))
+        return tf.gather(interest, back), tf.gather(norm, back)
+
+    def _run_group(
+        self, inputs: Features, items: ItemVectors, non_sequence: tf.Tensor, lengths: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Pads the rows of one group to the longest of them and runs the backbone."""
+        longest = tf.reduce_max(tf.concat([lengths, tf.ones([1], lengths.dtype)], axis=0))
+        padding = tf.shape(items.rows)[0] - 1
+        aligned = [right_align(ragged, longest, padding=padding) for ragged in items.events]
+        history = self._item_vector(tf.gather(items.rows, tf.stack(aligned, axis=-1)))
+        mask = right_aligned_mask(lengths, longest)
+        norm = _event_norm(history, mask) if self.config.embedding_l2 else tf.zeros_like(lengths)
+        if self.action_fusion is not None:
+            actions = right_align(inputs[features.HISTORY_ACTION], longest)
+            history = self.action_fusion(history, actions)
+        sequence = SequenceInputs(
+            target=items.target,
+            history=history,
+            mask=mask,
+            length=lengths,
+            non_sequence=non_sequence,
+        )
+        return self.backbone(sequence), tf.cast(norm, tf.float32)
+
+    def _item_vector(self, parts: tf.Tensor) -> tf.Tensor:
+        """Fuses the embeddings of an item's parts, [..., parts, dim] to [..., item_dim]."""
+        if self.config.item_fusion is ItemFusion.SUM:
+            return tf.reduce_sum(parts, axis=-2)
+        leading = tf.shape(parts)[:-2]
+        return tf.reshape(parts, tf.concat([leading, [self.item_dim]], axis=0))
+
+    def _embedding(
+        self, names: list[str], vocabulary_sizes: Mapping[str, int], title: str
+    ) -> StackedEmbedding:
+        sizes = {name: vocabulary_sizes[name] + FIRST_INDEX for name in names}
+        return StackedEmbedding(
+            sizes, self.config.embedding_dim, self.config.embedding_init_std, name=title
+        )
+
+
+def _make_head(config: ModelConfig) -> tf.keras.Sequential:
+    """MLP from the joined vectors to a logit, which stays in float32 under mixed precision."""
+    layers: list[tf.keras.layers.Layer] = []
+    for index, units in enumerate(config.hidden_units):
+        layers.append(tf.keras.layers.Dense(units, activation="relu", name=f"hidden_{index}"))
+        layers.append(tf.keras.layers.Dropout(config.dropout, name=f"dropout_{index}"))
+    layers.append(tf.keras.layers.Dense(1, dtype="float32", name="logit"))
+    return tf.keras.Sequential(layers, name="head")
+
+
+def _squared_norm(values: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.square(tf.cast(values, tf.float32)), axis=-1)
+
+
+def _event_norm(history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Mean squared norm of the events of each row, [rows]."""
+    weights = tf.cast(mask, tf.float32)
+    total = tf.reduce_sum(_squared_norm(history) * weights, axis=1)
+    return total / tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)

@@ -1,0 +1,255 @@
+"""``run_fn`` for the TFX Trainer: from transformed examples to an exported ranker.
+
+It reads ``fn_args.custom_config``:
+
+- ``lengthwise``: JSON text, see :func:`models.plan.read_run_config`;
+- ``profile``: path of the SequenceProfile's JSON. Where it is not given, the profile may come
+  as ``fn_args.hyperparameters``, its values as a dictionary.
+
+and writes
+
+- the SavedModel at ``fn_args.serving_model_dir``, with the resolved configuration inside;
+- ``training_summary.json`` beside that folder, and the same file in ``fn_args.model_run_dir``;
+- the weights of the best epoch under ``fn_args.model_run_dir``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow.python.framework import config as framework_config
+
+from models.config import TrainConfig
+from models.export import export_ranker
+from models.files import write_json
+from models.inputs import list_files
+from models.plan import RunConfig, read_run_config
+from models.ranker import Ranker
+from models.training import Epoch, RankerFactory, TrainingLoop, check_classes
+from schemas import features
+from schemas.profile import SequenceProfile
+
+logger = logging.getLogger(__name__)
+
+PROFILE_KEY = "profile"
+SUMMARY_FILE = "training_summary.json"
+CHECKPOINT = "best_weights"
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains and exports a ranker; called by the TFX Trainer.
+
+    Args:
+        fn_args: ``tfx.components.FnArgs``.
+
+    Raises:
+        models.training.TrainingError: nothing usable can come of the examples.
+        ValueError: the configuration cannot be used.
+    """
+    config = read_run_config(fn_args.custom_config)
+    transform_output = tft.TFTransformOutput(fn_args.transform_output)
+    train_files = list_files(fn_args.train_files, split=features.TRAIN_SPLIT)
+    validation_files = list_files(fn_args.eval_files, split=features.VALIDATION_SPLIT)
+    profile = read_profile(fn_args)
+    if profile is not None:
+        positives = round(profile.label_mean * profile.examples)
+        check_classes(profile.examples, positives, split=features.TRAIN_SPLIT)
+    with _determinism(config.train.deterministic):
+        factory = make_factory(config, transform_output, profile)
+        result = fit(factory, train_files, validation_files, run_dir=fn_args.model_run_dir)
+        summary = _summary(config, factory, result)
+        logger.info("exporting to %s", fn_args.serving_model_dir)
+        export_ranker(
+            result.ranker,
+            transform_output,
+            fn_args.serving_model_dir,
+            saved_config={**config.plain, "chosen_epoch": result.chosen_epoch},
+        )
+    for folder in (fn_args.model_run_dir, os.path.dirname(fn_args.serving_model_dir)):
+        write_json(os.path.join(folder, SUMMARY_FILE), summary)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """A trained ranker.
+
+    Attributes:
+        ranker: with the weights to export.
+        epochs: all epochs trained while choosing.
+        chosen_epoch: the epoch with the best validation metric.
+        refit_epochs: epochs of the refit; empty if there was none.
+        seconds: of everything.
+    """
+
+    ranker: Ranker
+    epochs: list[Epoch]
+    chosen_epoch: int
+    refit_epochs: list[Epoch]
+    seconds: float
+
+
+def fit(
+    factory: RankerFactory,
+    train_files: Sequence[str],
+    validation_files: Sequence[str],
+    *,
+    run_dir: str,
+) -> FitResult:
+    """Trains until the validation metric stops rising and returns the best epoch's ranker.
+
+    Args:
+        factory: makes rankers.
+        train_files: transformed examples to train on.
+        validation_files: transformed examples to choose the epoch on.
+        run_dir: folder for the best weights.
+    """
+    started = time.monotonic()
+    config = factory.train
+    tf.io.gfile.makedirs(run_dir)
+    checkpoint_path = os.path.join(run_dir, CHECKPOINT)
+    examples = factory.profile.examples if factory.profile else None
+    loop = TrainingLoop(factory, train_files, examples=examples)
+    checkpoint = tf.train.Checkpoint(ranker=loop.ranker)
+    epochs: list[Epoch] = []
+    best = 0
+    for number in range(1, config.max_epochs + 1):
+        epoch = loop.run_epoch(number, _title(number, epochs, config))
+        validation_started = time.monotonic()
+        validation = loop.evaluate(validation_files, features.VALIDATION_SPLIT)
+        epoch = dataclasses.replace(
+            epoch,
+            validation=validation,
+            validation_seconds=time.monotonic() - validation_started,
+        )
+        epochs.append(epoch)
+        _log_epoch(epoch, config)
+        if best == 0 or validation[config.metric.value] > _metric(epochs[best - 1], config):
+            best = number
+            checkpoint.write(checkpoint_path)
+        elif number - best >= config.patience:
+            logger.info("no better epoch since epoch %d: training stops", best)
+            break
+    checkpoint.read(checkpoint_path).assert_existing_objects_matched()
+    refit_epochs: list[Epoch] = []
+    if config.refit:
+        logger.info("refit on training and validation split, %d epochs", best)
+        loop = TrainingLoop(factory, [*train_files, *validation_files])
+        refit_epochs = [
+            loop.run_epoch(number, f"refit, epoch {number}/{best}")
+            for number in range(1, best + 1)
+        ]
+    return FitResult(
+        ranker=loop.ranker,
+        epochs=epochs,
+        chosen_epoch=best,
+        refit_epochs=refit_epochs,
+        seconds=time.monotonic() - started,
+    )
+
+
+def make_factory(
+    config: RunConfig, transform_output: tft.TFTransformOutput, profile: SequenceProfile | None
+) -> RankerFactory:
+    """Gathers what rankers are made from."""
+    plan = config.plan
+    names = [category.name for category in (*plan.item_parts, *plan.categories)]
+    sizes = {name: int(transform_output.vocabulary_size_by_name(name)) for name in names}
+    return RankerFactory(
+        plan=plan,
+        model=config.model,
+        train=config.train,
+        vocabulary_sizes=sizes,
+        strategy=make_strategy(),
+        profile=profile,
+    )
+
+
+def make_strategy() -> tf.distribute.Strategy:
+    """Returns a strategy over all GPUs, or else over all logical CPU devices."""
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) == 1:
+        # The default strategy does the same without the cost of an all-reduce.
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def read_profile(fn_args: Any) -> SequenceProfile | None:
+    """Reads the SequenceProfile, if the pipeline hands one over."""
+    path = (fn_args.custom_config or {}).get(PROFILE_KEY)
+    if path:
+        return SequenceProfile.read(path)
+    values = getattr(fn_args, "hyperparameters", None)
+    fields = {field.name for field in dataclasses.fields(SequenceProfile)}
+    if isinstance(values, dict) and set(values) == fields:
+        return SequenceProfile(**values)
+    return None
+
+
+def _summary(config: RunConfig, factory: RankerFactory, result: FitResult) -> dict[str, Any]:
+    chosen = result.epochs[result.chosen_epoch - 1]
+    ranker = result.ranker
+    return {
+        "chosen_epoch": result.chosen_epoch,
+        "refit": config.train.refit,
+        "validation": chosen.validation,
+        "epochs": [dataclasses.asdict(epoch) for epoch in result.epochs],
+        "refit_epochs": [dataclasses.asdict(epoch) for epoch in result.refit_epochs],
+        "seconds": result.seconds,
+        "examples_per_second": chosen.examples_per_second,
+        "devices": factory.strategy.num_replicas_in_sync,
+        "parameters": {
+            "tables": sum(int(tf.size(table)) for table in ranker.tables),
+            "dense": sum(int(tf.size(weight)) for weight in ranker.dense_weights),
+        },
+        "vocabulary_sizes": dict(factory.vocabulary_sizes),
+        "config": config.plain,
+    }
+
+
+def _metric(epoch: Epoch, config: TrainConfig) -> float:
+    return epoch.validation[config.metric.value]
+
+
+def _title(number: int, epochs: Sequence[Epoch], config: TrainConfig) -> str:
+    title = f"epoch {number}/{config.max_epochs}"
+    if epochs:
+        title += f", val AUC {epochs[-1].validation['auc']:.4f}"
+    return title
+
+
+def _log_epoch(epoch: Epoch, config: TrainConfig) -> None:
+    logger.info(
+        "epoch %d/%d: %d examples in %.0f s (%.0f/s), loss %.4f, validation AUC %.4f, "
+        "log loss %.4f, calibration %.3f, GAUC %.4f",
+        epoch.epoch,
+        config.max_epochs,
+        epoch.examples,
+        epoch.seconds,
+        epoch.examples_per_second,
+        epoch.loss,
+        epoch.validation["auc"],
+        epoch.validation["log_loss"],
+        epoch.validation["calibration"],
+        epoch.validation["gauc"],
+    )
+
+
+@contextlib.contextmanager
+def _determinism(wanted: bool) -> Iterator[None]:
+    """Switches deterministic kernels on, and off again for what runs later in this process."""
+    if not wanted:
+        yield
+        return
+    tf.config.experimental.enable_op_determinism()
+    try:
+        yield
+    finally:
+        framework_config.disable_op_determinism()

@@ -1,0 +1,179 @@
+"""``preprocessing_fn`` for TFX Transform: ids to indices, numbers to z-scores.
+
+The vocabularies and moments are those of the training split, which Transform analyses by
+default. The graph is exported with the model, so that training and serving agree.
+
+Transformed features:
+
+=========================  ============  ======================================================
+name                       type          meaning
+=========================  ============  ======================================================
+``item_id``, categories    int64 [rows]  0 missing (and padding), 1 not in the vocabulary,
+                                         from 2 on the vocabulary, most frequent first
+numbers                    float [rows]  z-score after the scale; 0, the mean, where missing
+``history_…``              int64 sparse  the same indices as the target's, oldest first
+``history_action``         int64 sparse  action type, 1-based
+``user_group``             int64 [rows]  hash of the user, for within-user metrics, no input
+``label``                  float [rows]  1 clicked, 0 not; absent when serving
+=========================  ============  ======================================================
+
+The target and the history share one vocabulary, and so do an item field and its history list.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models import plan as plans
+from schemas import features
+from schemas.dataset import FieldType, Scale
+
+Values = tf.Tensor | tf.SparseTensor | tf.RaggedTensor
+
+# A z-score beyond this is an outlier or a unit error; it must not swamp the head.
+LARGEST_Z_SCORE = 8.0
+SMALLEST_VARIANCE = 1e-12
+
+
+def preprocessing_fn(
+    inputs: dict[str, Values], custom_config: dict[str, Any] | None = None
+) -> dict[str, Values]:
+    """Transforms raw features into what the ranker reads.
+
+    Args:
+        inputs: raw features by name, dense, sparse or ragged as the schema says.
+        custom_config: see :func:`models.plan.read_run_config`.
+
+    Returns:
+        Transformed features by name.
+    """
+    config = plans.read_run_config(custom_config)
+    plan = config.plan
+    outputs: dict[str, Values] = {}
+    for part in plan.item_parts:
+        outputs.update(_shared_category(inputs, part, plan.min_count))
+    if features.HISTORY_ACTION in plan.history_lists:
+        outputs[features.HISTORY_ACTION] = _to_sparse(inputs[features.HISTORY_ACTION])
+    for category in plan.categories:
+        value = _scalar_category(inputs, category)
+        known = tf.boolean_mask(value, _is_present(value))
+        vocabulary = _vocabulary(known, category.name, plan.min_count)
+        outputs[category.name] = _lookup(value, vocabulary)
+    for number in plan.numbers:
+        outputs[number.name] = _normalised(_scalar_number(inputs, number), number.scale)
+    if features.USER_ID in inputs:
+        user = _scalar(inputs[features.USER_ID], _missing(plan.user))
+        text = user if user.dtype == tf.string else tf.strings.as_string(user)
+        outputs[plans.USER_GROUP] = tf.strings.to_hash_bucket_fast(text, 2**62)
+    outputs[features.LABEL] = tf.cast(_scalar(inputs[features.LABEL], -1), tf.float32)
+    return outputs
+
+
+def _shared_category(
+    inputs: dict[str, Values], part: plans.Category, min_count: int
+) -> dict[str, Values]:
+    """Gives the target's field and its history list one vocabulary."""
+    name = features.history_feature(part.name)
+    target = _scalar_category(inputs, part)
+    history = _to_sparse(inputs[name])
+    values = tf.concat([target, history.values], axis=0)
+    vocabulary = _vocabulary(tf.boolean_mask(values, _is_present(values)), part.name, min_count)
+    events = tf.SparseTensor(
+        history.indices, _lookup(history.values, vocabulary), history.dense_shape
+    )
+    return {part.name: _lookup(target, vocabulary), name: events}
+
+
+def _vocabulary(values: tf.Tensor, name: str, min_count: int) -> Any:
+    return tft.vocabulary(values, vocab_filename=name, frequency_threshold=min_count)
+
+
+def _lookup(values: tf.Tensor, vocabulary: Any) -> tf.Tensor:
+    """Indices of ``values``: 0 missing, 1 unknown, then the vocabulary."""
+    found = tft.apply_vocabulary(values, vocabulary, default_value=-1)
+    index = tf.where(found < 0, tf.cast(plans.UNKNOWN_INDEX, tf.int64), found + plans.FIRST_INDEX)
+    return tf.where(_is_present(values), index, tf.zeros_like(index) + plans.PADDING_INDEX)
+
+
+def _scalar_category(inputs: dict[str, Values], category: plans.Category) -> tf.Tensor:
+    if category.name not in inputs:
+        raise ValueError(f"feature {category.name!r} is a model input, but not in the schema")
+    value = _scalar(inputs[category.name], _missing(category.type))
+    if (value.dtype == tf.string) != (category.type is FieldType.STRING):
+        raise ValueError(
+            f"feature {category.name!r}: the description says {category.type.value}, "
+            f"the schema has {value.dtype.name}"
+        )
+    return value
+
+
+def _scalar_number(inputs: dict[str, Values], number: plans.Number) -> tf.Tensor:
+    """One number a row, NaN where it is missing."""
+    if number.name == features.HISTORY_LENGTH:
+        # Counted, not read: the field may disagree with the list, or be left out of a request.
+        return tf.cast(_row_lengths(inputs[features.HISTORY_ITEM_ID]), tf.float32)
+    if number.name not in inputs:
+        raise ValueError(f"feature {number.name!r} is a model input, but not in the schema")
+    missing = -1 if number.dtype is FieldType.INT else float("nan")
+    value = tf.cast(_scalar(inputs[number.name], missing), tf.float32)
+    if number.dtype is FieldType.INT:
+        return tf.where(value < 0, tf.fill(tf.shape(value), float("nan")), value)
+    return value
+
+
+def _normalised(value: tf.Tensor, scale: Scale) -> tf.Tensor:
+    present = tf.math.is_finite(value)
+    if scale is Scale.LOG1P:
+        value = tf.math.log1p(tf.maximum(value, 0.0))
+    known = tf.boolean_mask(value, present)
+    mean, variance = tft.mean(known), tft.var(known)
+    # The moments of a column without a value are not numbers.
+    usable = tf.math.is_finite(mean) & (variance > SMALLEST_VARIANCE)
+    spread = tf.sqrt(tf.where(usable, variance, tf.ones_like(variance)))
+    score = tf.where(usable, (value - mean) / spread, tf.zeros_like(value))
+    score = tf.where(present, score, tf.zeros_like(score))
+    return tf.clip_by_value(score, -LARGEST_Z_SCORE, LARGEST_Z_SCORE)
+
+
+def _missing(kind: FieldType) -> str | int:
+    return features.MISSING_STRING if kind is FieldType.STRING else features.MISSING_INT
+
+
+def _is_present(values: tf.Tensor) -> tf.Tensor:
+    missing = features.MISSING_STRING if values.dtype == tf.string else features.MISSING_INT
+    return tf.not_equal(values, tf.constant(missing, values.dtype))
+
+
+def _scalar(values: Values, missing: str | int | float) -> tf.Tensor:
+    """The first value of each row, [rows]; ``missing`` where a row has none."""
+    if isinstance(values, tf.RaggedTensor):
+        values = values.to_sparse()
+    if isinstance(values, tf.SparseTensor):
+        rows = values.dense_shape[0]
+        # Scattering needs indices of one value a row; more than one is cut to the first.
+        first = tf.equal(values.indices[:, 1], 0)
+        return tf.tensor_scatter_nd_update(
+            tf.fill([rows], tf.constant(missing, values.dtype)),
+            tf.boolean_mask(values.indices[:, :1], first),
+            tf.boolean_mask(values.values, first),
+        )
+    return tf.reshape(values, [-1])
+
+
+def _to_sparse(values: Values) -> tf.SparseTensor:
+    if isinstance(values, tf.SparseTensor):
+        return values
+    if isinstance(values, tf.RaggedTensor):
+        return values.to_sparse()
+    return tf.RaggedTensor.from_tensor(values).to_sparse()
+
+
+def _row_lengths(values: Values) -> tf.Tensor:
+    if isinstance(values, tf.RaggedTensor):
+        return values.row_lengths()
+    sparse = _to_sparse(values)
+    ones = tf.ones_like(sparse.values, dtype=tf.int64)
+    return tf.math.unsorted_segment_sum(ones, sparse.indices[:, 0], sparse.dense_shape[0])
