@@ -88,7 +88,7 @@ setup(
             where=".",
             include=[pattern for name in TOP_LEVEL for pattern in (name, f"{name}.*")],
         ),
-        *DATA_ONLY,
+        *(name for name in DATA_ONLY if (ROOT / name).is_dir()),
     ],
     package_data={"": [f"**/*.{suffix}" for suffix in DATA_FILES]},
     include_package_data=False,

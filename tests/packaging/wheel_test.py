@@ -31,6 +31,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (copy / name).mkdir(exist_ok=True)
         (copy / name / "__init__.py").touch()
         (copy / name / "planted.yaml").touch()
+    (copy / "configs").mkdir(exist_ok=True)
+    (copy / "configs" / "planted.yaml").touch()
     (copy / "schemas" / "curated").mkdir(exist_ok=True)
     (copy / "schemas" / "curated" / "planted.pbtxt").touch()
     return copy
@@ -72,7 +74,7 @@ def test_the_wheel_has_every_module(checkout: Path, wheel_names: set[str]) -> No
 
 def test_the_wheel_carries_yaml_and_pbtxt(checkout: Path, wheel_names: set[str]) -> None:
     data = package_files(checkout, DATA_SUFFIXES)
-    assert "schemas/curated/planted.pbtxt" in data
+    assert {"schemas/curated/planted.pbtxt", "configs/planted.yaml"} <= data
     assert any(name.startswith("schemas/datasets/") for name in data)
     assert data <= wheel_names
 
