@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 from pathlib import Path
 from typing import Any
+
+PROFILE_FILE = "sequence_profile.json"
+
+
+class ConditionSource(enum.StrEnum):
+    """What a model's target condition is made from (LENS, arXiv 2605.25583)."""
+
+    ITEM = "item"
+    ITEM_AND_SEQUENCE = "item_and_sequence"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +32,7 @@ class SequenceProfile:
         items: distinct target items.
         samples_per_item: training examples divided by distinct target items; 50 is the
             crossover of LENS's condition source.
-        condition_source: "item" above the crossover, else "item_and_sequence".
+        condition_source: value of :class:`ConditionSource`; "item" above the crossover.
         proposed_length_edges: lower bounds of length buckets of about equal share.
         proposed_density_edges: the same for ``item_train_count``.
         length_bucket_shares: share of training examples by configured length bucket.
@@ -67,6 +77,3 @@ class SequenceProfile:
     def read(cls, path: Path | str) -> SequenceProfile:
         """Reads the profile at ``path``."""
         return cls.from_json(Path(path).read_text(encoding="utf-8"))
-
-
-PROFILE_FILE = "sequence_profile.json"

@@ -1,0 +1,1 @@
+"""Metrics, thresholds and results of the evaluation by slice."""

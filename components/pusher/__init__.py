@@ -1,0 +1,1 @@
+"""VersionedPusher: pushes a blessed model once, as the next numbered version."""

@@ -1,0 +1,1 @@
+"""SchemaGate: stops a run whose data does not keep its contract."""

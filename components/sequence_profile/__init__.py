@@ -1,0 +1,1 @@
+"""SequenceProfile: what the training split says about lengths and densities."""

@@ -1,0 +1,153 @@
+"""Executor of SequenceProfile: reads the training split once, in columns."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import tensorflow as tf
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.components.util import examples_utils, tfxio_utils
+from tfx.dsl.components.base import base_beam_executor
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.types.artifact import Artifact
+
+from components.columns import single_values
+from components.sequence_profile.profile import ProfileCounts, make_profile
+from schemas import features
+from schemas.profile import PROFILE_FILE
+
+EXAMPLES_KEY = "examples"
+PROFILE_KEY = "profile"
+
+_LOG = logging.getLogger(__name__)
+_NUMBERS = (
+    features.LABEL,
+    features.HISTORY_LENGTH,
+    features.HISTORY_LENGTH_TOTAL,
+    features.ITEM_TRAIN_COUNT,
+)
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Writes ``schemas.profile.PROFILE_FILE`` into the output artifact."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Profiles the training split.
+
+        Args:
+            input_dict: ``examples``, an Examples artifact with a train split.
+            output_dict: ``profile``, a SequenceProfile artifact.
+            exec_properties: ``length_edges`` and ``density_edges`` as JSON lists, ``max_length``
+                and ``crossover``.
+
+        Raises:
+            ValueError: the train split is missing or empty, or lacks a feature.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        examples = artifact_utils.get_single_instance(input_dict[EXAMPLES_KEY])
+        output = artifact_utils.get_single_instance(output_dict[PROFILE_KEY])
+        splits = artifact_utils.decode_split_names(examples.split_names)
+        if features.TRAIN_SPLIT not in splits:
+            raise ValueError(f"examples: no split {features.TRAIN_SPLIT!r} among {splits}")
+        output.span = examples.span
+        source = tfxio_utils.get_split_tfxio(
+            [examples],
+            features.TRAIN_SPLIT,
+            telemetry_descriptors=["SequenceProfile"],
+            schema=_schema_of(examples),
+        ).BeamSource()
+        with self._make_beam_pipeline() as pipeline:
+            _ = (
+                pipeline
+                | "ReadTrain" >> source
+                | "Count" >> beam.Map(count_batch)
+                | "Merge" >> beam.CombineGlobally(ProfileCombineFn())
+                | "Write"
+                >> beam.Map(
+                    write_profile,
+                    folder=output.uri,
+                    length_edges=json.loads(exec_properties["length_edges"]),
+                    density_edges=json.loads(exec_properties["density_edges"]),
+                    max_length=exec_properties["max_length"],
+                    crossover=exec_properties["crossover"],
+                )
+            )
+
+
+class ProfileCombineFn(beam.CombineFn):
+    """Merges the counts of batches."""
+
+    def create_accumulator(self) -> ProfileCounts:
+        return ProfileCounts()
+
+    def add_input(self, accumulator: ProfileCounts, element: ProfileCounts) -> ProfileCounts:
+        return accumulator.merge(element)
+
+    def merge_accumulators(self, accumulators: Iterable[ProfileCounts]) -> ProfileCounts:
+        return ProfileCounts().merge(*accumulators)
+
+    def extract_output(self, accumulator: ProfileCounts) -> ProfileCounts:
+        return accumulator
+
+
+def count_batch(records: pa.RecordBatch) -> ProfileCounts:
+    """Counts one batch of training examples."""
+    items = single_values(records, features.ITEM_ID)
+    return ProfileCounts.of(
+        lengths=single_values(records, features.HISTORY_LENGTH),
+        total_lengths=single_values(records, features.HISTORY_LENGTH_TOTAL),
+        densities=single_values(records, features.ITEM_TRAIN_COUNT),
+        items=pd.util.hash_array(np.asarray(items), categorize=False),
+        labels=single_values(records, features.LABEL),
+    )
+
+
+def write_profile(counts: ProfileCounts, *, folder: str, **properties: Any) -> None:
+    """Writes the profile of ``counts`` into ``folder``, under a temporary name first."""
+    profile = make_profile(counts, **properties)
+    path = os.path.join(folder, PROFILE_FILE)
+    temporary = f"{path}.{uuid.uuid4().hex}"
+    fileio.makedirs(folder)
+    with fileio.open(temporary, "w") as file:
+        file.write(profile.to_json())
+    fileio.rename(temporary, path, overwrite=True)
+    _LOG.info(
+        "profile of %d training examples: mean length %.1f, %.1f samples per item",
+        profile.examples,
+        profile.length_mean,
+        profile.samples_per_item,
+    )
+
+
+def _schema_of(examples: Artifact) -> schema_pb2.Schema:
+    """Describes only the features that are read, so that no history list is decoded."""
+    pattern = examples_utils.get_split_file_patterns([examples], features.TRAIN_SPLIT)[0]
+    kind = schema_pb2.INT
+    for file in sorted(fileio.glob(pattern)):
+        compression = "GZIP" if file.endswith(".gz") else ""
+        record = next(iter(tf.data.TFRecordDataset(file, compression).take(1)), None)
+        if record is not None:
+            item = tf.train.Example.FromString(record.numpy()).features.feature[features.ITEM_ID]
+            kind = schema_pb2.BYTES if item.WhichOneof("kind") == "bytes_list" else schema_pb2.INT
+            break
+    return schema_pb2.Schema(
+        feature=[
+            *(schema_pb2.Feature(name=name, type=schema_pb2.INT) for name in _NUMBERS),
+            schema_pb2.Feature(name=features.ITEM_ID, type=kind),
+        ]
+    )
