@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -40,7 +41,7 @@ def read_side(files: list[RawFile], side: SideTable, key_type: FieldType) -> pa.
 
 def last_of_each_key(table: pa.Table) -> pa.Table:
     """Keeps the last row of each key."""
-    numbered = table.select([KEY]).append_column("row", pa.array(range(table.num_rows)))
+    numbered = table.select([KEY]).append_column("row", pa.array(np.arange(table.num_rows)))
     last = numbered.group_by(KEY).aggregate([("row", "max")]).column("row_max")
     return table.take(single(last).sort()).combine_chunks()
 
