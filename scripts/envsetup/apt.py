@@ -35,10 +35,9 @@ class AptArchive:
         (self.folder / "status").touch()
         if self.release:
             self._write_sources(self.release)
-        update = ["apt-get", *self._options(), "update"]
-        if self.release:
-            update.append("--error-on=any")
-        self.stages.run(update, "reading the Debian package lists", clean_environment())
+        # Without --error-on, apt only warns when a mirror cannot be reached.
+        update = ["apt-get", *self._options(), "update", "--error-on=any"]
+        self.stages.run(update, "reading apt's package lists", clean_environment())
         downloads = self.folder / "debs"
         self.stages.run(
             ["env", "-C", downloads, "apt-get", *self._options(), "download", *names],
