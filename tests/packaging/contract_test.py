@@ -21,6 +21,7 @@ MODULES = (
     "serving/client.py",
     "components/config.py",
     "pipeline/config.py",
+    "pipeline/cli.py",
 )
 
 
@@ -67,6 +68,7 @@ def lint(tmp_path: Path, module: str, line: str) -> tuple[int, list[str]]:
         ("beam_jobs/histories.py", "import tensorflow as tf"),
         ("pipeline/config.py", "import tensorflow as tf"),
         ("components/config.py", "import apache_beam as beam"),
+        ("pipeline/cli.py", "import tensorflow as tf"),
         ("models/capabilities.py", "import tensorflow as tf"),
         ("schemas/features.py", "import tensorflow as tf"),
     ],
