@@ -60,7 +60,6 @@ class Stages:
 
 def explain(why: str, output: str, log: Path) -> str:
     """The likely cause of a failed tool (network, disk, signature) and its last words."""
-    tail = "\n".join(f"    {line}" for line in output.strip().splitlines()[-6:])
     causes = (
         (r"No space left on device", "the disk is full."),
         (
@@ -84,8 +83,13 @@ def explain(why: str, output: str, log: Path) -> str:
     )
     for pattern, cause in causes:
         if re.search(pattern, output, re.IGNORECASE):
-            return f"{why} failed: {cause}\n{tail}\n  Everything the tools said: {log}"
-    return f"{why} failed:\n{tail}\n  Everything the tools said: {log}"
+            return f"{why} failed: {cause}\n{last_words(output, 2)}\n  The whole log: {log}"
+    return f"{why} failed:\n{last_words(output, 6)}\n  The whole log: {log}"
+
+
+def last_words(output: str, count: int) -> str:
+    lines = [line.strip() for line in output.strip().splitlines() if line.strip()]
+    return "\n".join(f"    {line[:150]}" for line in lines[-count:])
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
