@@ -87,8 +87,8 @@ def _signatures(
     spec = transform_output.raw_feature_spec()
 
     def probability(raw: raw_inputs.Tensors) -> tf.Tensor:
-        cut = raw_inputs.truncate(raw, plan.max_length)
-        transformed = transform(raw_inputs.conform(cut, plan, spec))
+        fitted = raw_inputs.fit_lists(raw, plan)
+        transformed = transform(raw_inputs.conform(fitted, plan, spec))
         return tf.sigmoid(ranker(_to_ragged(transformed), training=False))
 
     def of_examples(serialized: tf.Tensor) -> tf.Tensor:

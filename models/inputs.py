@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from models.plan import USER_GROUP, RankerPlan
+from models.plan import FIELDS, NUMBERS, USER_GROUP, RankerPlan
 from schemas import features
 
 # Files read at a time; the order of records is the same on every machine.
@@ -21,11 +21,12 @@ READ_BUFFER_BYTES = 1 << 20
 def transformed_spec(plan: RankerPlan) -> dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]:
     """Returns how a transformed example is parsed."""
     spec: dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature] = {
-        category.name: tf.io.FixedLenFeature([], tf.int64)
-        for category in (*plan.item_parts, *plan.categories)
+        part.name: tf.io.FixedLenFeature([], tf.int64) for part in plan.item_parts
     }
-    for number in plan.numbers:
-        spec[number.name] = tf.io.FixedLenFeature([], tf.float32)
+    if plan.categories:
+        spec[FIELDS] = tf.io.FixedLenFeature([len(plan.categories)], tf.int64)
+    if plan.numbers:
+        spec[NUMBERS] = tf.io.FixedLenFeature([len(plan.numbers)], tf.float32)
     for name in plan.history_lists:
         spec[name] = tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)
     spec[features.LABEL] = tf.io.FixedLenFeature([], tf.float32)
@@ -65,7 +66,7 @@ def make_dataset(
         shard: index and number of the workers that share the rows.
 
     Returns:
-        Dictionaries of dense [rows] and ragged [rows, None] tensors by feature name.
+        Dictionaries of dense [rows, ...] and ragged [rows, None] tensors by feature name.
     """
     spec = transformed_spec(plan)
     paths = tf.data.Dataset.from_tensor_slices(list(files))

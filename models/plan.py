@@ -21,6 +21,10 @@ PADDING_INDEX = 0
 UNKNOWN_INDEX = 1
 FIRST_INDEX = 2
 
+# Transformed features: all other categories, whose vocabulary has this name too, and all numbers.
+FIELDS = "fields"
+NUMBERS = "numbers"
+
 # Groups predictions by user for within-user metrics; it is a hash, and never an input.
 USER_GROUP = "user_group"
 
@@ -30,7 +34,7 @@ class Category:
     """A categorical input.
 
     Attributes:
-        name: name of the feature, raw and transformed, and of its vocabulary.
+        name: name of the raw feature.
         type: int or string.
     """
 
@@ -43,7 +47,7 @@ class Number:
     """A numeric input.
 
     Attributes:
-        name: name of the feature, raw and transformed.
+        name: name of the raw feature.
         scale: what is applied before it is normalised.
         dtype: type of the raw feature.
     """
@@ -61,8 +65,8 @@ class RankerPlan:
         item: the item id; its history list is ``history_item_id``.
         history_fields: item fields that history events carry; with ``item`` they make the item
             vector, of the target and of each event.
-        categories: all other categorical inputs.
-        numbers: numeric inputs.
+        categories: all other categorical inputs, in the order of the columns of ``fields``.
+        numbers: numeric inputs, in the order of the columns of ``numbers``.
         fusion: how action types join the history.
         action_types: number of action types; ids in ``history_action`` count from 1.
         max_length: longest history, in events.
@@ -84,6 +88,12 @@ class RankerPlan:
     def item_parts(self) -> tuple[Category, ...]:
         """What the item vector is made of: the id, then the fields that the history carries."""
         return (self.item, *self.history_fields)
+
+    @property
+    def vocabularies(self) -> tuple[str, ...]:
+        """Names of all vocabularies."""
+        names = tuple(part.name for part in self.item_parts)
+        return (*names, FIELDS) if self.categories else names
 
     @property
     def history_lists(self) -> tuple[str, ...]:

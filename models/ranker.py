@@ -14,7 +14,7 @@ from models.backbones.base import SequenceInputs
 from models.backbones.registry import make_backbone
 from models.config import ActionFusion, ItemFusion, ModelConfig
 from models.embeddings import StackedEmbedding
-from models.plan import FIRST_INDEX, RankerPlan
+from models.plan import FIELDS, FIRST_INDEX, NUMBERS, RankerPlan
 from schemas import features
 from schemas.profile import SequenceProfile
 
@@ -74,8 +74,7 @@ class Ranker(tfrs.Model):
         self.item_embedding = self._embedding(parts, vocabulary_sizes, "items")
         self.field_embedding = None
         if plan.categories:
-            names = [category.name for category in plan.categories]
-            self.field_embedding = self._embedding(names, vocabulary_sizes, "fields")
+            self.field_embedding = self._embedding([FIELDS], vocabulary_sizes, "fields")
         self.action_fusion = None
         if plan.fusion is not ActionFusion.NONE:
             self.action_fusion = ActionFusionLayer(
@@ -155,13 +154,12 @@ class Ranker(tfrs.Model):
         batch = tf.shape(inputs[features.ITEM_ID])[0]
         pieces = []
         if self.field_embedding is not None:
-            ids = [(item.name, inputs[item.name]) for item in self.plan.categories]
-            rows, positions = self.field_embedding.unique_rows(ids)
-            vectors = tf.gather(rows, tf.stack(positions, axis=-1))  # [rows, fields, dim]
+            ids = tf.reshape(inputs[FIELDS], [-1])
+            rows, positions = self.field_embedding.unique_rows([(FIELDS, ids)])
+            vectors = tf.gather(rows, positions[0])  # [rows * fields, dim]
             pieces.append(tf.reshape(vectors, [batch, self._fields_dim]))
         if self.plan.numbers:
-            numbers = tf.stack([inputs[item.name] for item in self.plan.numbers], axis=-1)
-            pieces.append(tf.cast(numbers, self.compute_dtype))
+            pieces.append(tf.cast(inputs[NUMBERS], self.compute_dtype))
         return tf.concat(pieces, axis=-1) if pieces else tf.zeros([batch, 0], self.compute_dtype)
 
     @property

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from models.alignment import right_align, right_aligned_mask
 from models.plan import RankerPlan
 from schemas import features
 from schemas.dataset import FieldType
@@ -108,14 +109,25 @@ def conform(tensors: Tensors, plan: RankerPlan, spec: RawSpec) -> Tensors:
     return result
 
 
-def truncate(lists: Tensors, max_length: int) -> Tensors:
-    """Keeps the last ``max_length`` events of each history list."""
-    return {
-        name: tf.RaggedTensor.from_sparse(value)[:, -max_length:].to_sparse()
-        if name.startswith(features.HISTORY_PREFIX) and isinstance(value, tf.SparseTensor)
-        else value
-        for name, value in lists.items()
-    }
+def fit_lists(tensors: Tensors, plan: RankerPlan) -> Tensors:
+    """Brings all history lists to the events of ``history_item_id``, at most ``max_length``.
+
+    The last events are kept. A list that is shorter, since a request left it out, is filled up
+    with missing values; one that is longer loses its oldest values.
+    """
+    items = tf.RaggedTensor.from_sparse(tensors[features.HISTORY_ITEM_ID])
+    lengths = tf.minimum(items.row_lengths(), plan.max_length)
+    longest = tf.reduce_max(tf.concat([lengths, tf.zeros([1], lengths.dtype)], axis=0))
+    mask = right_aligned_mask(lengths, longest)
+    result = dict(tensors)
+    for feature in raw_features(plan):
+        if feature.is_list:
+            events = tf.RaggedTensor.from_sparse(tensors[feature.name])
+            missing = 0 if feature.name == features.HISTORY_ACTION else feature.missing
+            aligned = right_align(events, longest, padding=tf.constant(missing, feature.dtype))
+            values = tf.boolean_mask(aligned, mask)
+            result[feature.name] = tf.RaggedTensor.from_row_lengths(values, lengths).to_sparse()
+    return result
 
 
 def _first_values(value: tf.SparseTensor, rows: tf.Tensor, feature: RawFeature) -> tf.Tensor:

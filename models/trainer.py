@@ -160,8 +160,9 @@ def make_factory(
 ) -> RankerFactory:
     """Gathers what rankers are made from."""
     plan = config.plan
-    names = [category.name for category in (*plan.item_parts, *plan.categories)]
-    sizes = {name: int(transform_output.vocabulary_size_by_name(name)) for name in names}
+    sizes = {
+        name: int(transform_output.vocabulary_size_by_name(name)) for name in plan.vocabularies
+    }
     return RankerFactory(
         plan=plan,
         model=config.model,

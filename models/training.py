@@ -258,7 +258,7 @@ def _blank_batch(plan: RankerPlan) -> dict[str, tf.Tensor | tf.RaggedTensor]:
     return {
         name: tf.RaggedTensor.from_row_lengths(tf.zeros([1], tf.int64), tf.ones([1], tf.int64))
         if isinstance(form, tf.io.RaggedFeature)
-        else tf.zeros([1], form.dtype)
+        else tf.zeros([1, *form.shape], form.dtype)
         for name, form in transformed_spec(plan).items()
     }
 
