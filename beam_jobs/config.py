@@ -79,6 +79,8 @@ class DataConfig:
         density_edges: lower bounds, in training samples, of the density buckets but the first.
         shards: files a split is written in; the examples do not depend on it.
         max_rejected_share: largest share of rows in the dead letter, from 0 to 1.
+        schema: curated TensorFlow Metadata schema (pbtxt); the shipped one of the dataset if
+            not given.
     """
 
     __pydantic_config__ = STRICT
@@ -94,6 +96,7 @@ class DataConfig:
     density_edges: tuple[int, ...] = (1, 5, 20, 50, 200)
     shards: int = 8
     max_rejected_share: float = 0.01
+    schema: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("length_edges", "density_edges"):

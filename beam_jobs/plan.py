@@ -94,7 +94,7 @@ def input_fingerprint(plan: Plan) -> str:
         digest.update(file.path.rsplit("/", 1)[-1].encode())
         digest.update(_content_hash(file))
     settings = to_plain(plan.config)
-    for key in ("path", "snapshot", "generate", "max_rejected_share"):
+    for key in ("path", "snapshot", "generate", "max_rejected_share", "schema"):
         settings.pop(key)
     digest.update(json.dumps([settings, to_plain(plan.description)], sort_keys=True).encode())
     return digest.hexdigest()

@@ -80,7 +80,7 @@ def read_statistics(source: Path) -> statistics_pb2.DatasetFeatureStatisticsList
             if name == "FeatureStats.pb":
                 return tfdv.load_stats_binary(str(folder / name))
             return tfdv.load_statistics(str(folder / name))
-    if not any(folder.glob("*.gz")) and not any(folder.glob("*.tfrecord*")):
+    if not any(path.is_file() for path in folder.glob("*")):
         raise ConfigError(
             f"{source}: neither examples nor statistics found; a folder with "
             f"Split-{features.TRAIN_SPLIT} of an Examples or ExampleStatistics artifact is expected"
@@ -110,12 +110,14 @@ def tighten(
         if found.name not in seen:
             raise ValueError(f"feature {found.name!r} of the schema is not in the statistics")
         common = _common(seen[found.name])
-        _set_values(feature, int(common.num_non_missing), int(data.num_examples))
+        # An empty list counts as present, so the values say how many examples hold one.
+        values = min(int(common.num_non_missing), int(common.tot_num_values))
+        _set_values(feature, values, int(data.num_examples))
         _set_domain(feature, seen[found.name], domains.get(found.domain or found.name))
     return schema
 
 
-def _set_values(feature: schema_pb2.Feature, present: int, examples: int) -> None:
+def _set_values(feature: schema_pb2.Feature, values: int, examples: int) -> None:
     if _is_history_list(feature.name):
         feature.value_count.min = 0
         feature.presence.min_fraction = 0.0
@@ -125,7 +127,7 @@ def _set_values(feature: schema_pb2.Feature, present: int, examples: int) -> Non
         feature.presence.min_fraction = 1.0
         feature.presence.min_count = 1
     else:
-        share = present / examples if examples else 0.0
+        share = values / examples if examples else 0.0
         feature.value_count.min = 0
         feature.value_count.max = 1
         feature.presence.min_fraction = max(0.0, math.floor((share - PRESENCE_SLACK) * 20) / 20)

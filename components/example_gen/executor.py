@@ -1,0 +1,57 @@
+"""Executor of HistoryExampleGen."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from typing import Any
+
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.types import Artifact, artifact_utils
+
+from beam_jobs.config import DataConfig
+from beam_jobs.examples import run_examples
+from beam_jobs.plan import make_plan, with_snapshot
+from schemas import features
+from schemas.dataset import DatasetDescription
+from schemas.loading import build
+
+
+class Executor(BaseBeamExecutor):
+    """Runs the examples job into the artifact's folder."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the examples, and the snapshot once they are complete.
+
+        Raises:
+            InputError: the raw data cannot be used; the message says why.
+        """
+        config = build(DataConfig, json.loads(exec_properties["data"]), where="data")
+        description = build(
+            DatasetDescription, json.loads(exec_properties["description"]), where="description"
+        )
+        plan = make_plan(config, description)
+        if exec_properties["snapshot"]:
+            plan = with_snapshot(plan, exec_properties["snapshot"])
+        fingerprint = exec_properties["fingerprint"]
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
+        examples = artifact_utils.get_single_instance(output_dict["examples"])
+        examples.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
+        snapshot = os.path.join(exec_properties["snapshot_root"], f"{now}-{fingerprint[:12]}")
+        report = run_examples(
+            plan,
+            self._make_beam_pipeline,
+            examples.uri,
+            snapshot_output=snapshot,
+            fingerprint=fingerprint,
+            failed_dead_letter=exec_properties["failed_dead_letter"],
+        )
+        examples.set_string_custom_property("snapshot", snapshot)
+        for split, count in report.examples.items():
+            examples.set_int_custom_property(f"examples_{split}", count)

@@ -1,0 +1,1 @@
+"""Trainer: the stock TFX Trainer, which is also given the SequenceProfile."""

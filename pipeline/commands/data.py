@@ -1,0 +1,79 @@
+"""``lengthwise data``: simulate a log, describe one, propose a schema."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+import yaml
+
+from beam_jobs.errors import InputError
+from pipeline.config import load_config
+from pipeline.environment import prepare_environment
+from schemas.dataset import load_description
+from schemas.loading import to_plain
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs the action."""
+    actions = {"simulate": _simulate, "describe": _describe, "propose-schema": _propose_schema}
+    try:
+        return actions[arguments.action](arguments)
+    except InputError as error:
+        print(f"lengthwise: {error}", file=sys.stderr)
+        return 2
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from beam_jobs.simulate import simulate
+
+    report = simulate(arguments.path, impressions=arguments.impressions, seed=arguments.seed)
+    sys.stdout.write(yaml.safe_dump(to_plain(report), sort_keys=False))
+    return 0
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.config, arguments.overrides)
+    description = load_description(config.data.dataset)
+    from beam_jobs.plan import make_plan
+
+    plan = make_plan(config.data, description)
+    files = {
+        name: [f"{file.path} ({file.size:,} bytes)" for file in getattr(plan, name)]
+        for name in ("log", "users", "items", "prior")
+    }
+    values = {
+        "description": to_plain(description),
+        "split": to_plain(plan.split),
+        "history": to_plain(config.data.history),
+        "files": files,
+    }
+    sys.stdout.write(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return 0
+
+
+def _propose_schema(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.config, arguments.overrides)
+    prepare_environment()
+    with tempfile.TemporaryDirectory(prefix="lengthwise-") as folder:
+        examples = arguments.examples or str(Path(folder) / "examples")
+        if arguments.examples is None:
+            from pipeline.commands.examples import build_examples
+
+            build_examples(config, examples)
+        from components.schema_gate.propose import propose_schema
+
+        text = propose_schema(examples)
+    if arguments.output is None:
+        sys.stdout.write(text)
+        return 0
+    output = Path(arguments.output)
+    temporary = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, output)
+    print(f"wrote {output}: look it over before a run is held to it")
+    return 0

@@ -1,0 +1,160 @@
+"""``lengthwise run``: the pipeline, from raw log to pushed model."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from beam_jobs.errors import InputError
+from pipeline import lock
+from pipeline.config import RunConfig, load_config, to_yaml
+from pipeline.environment import prepare_environment
+from pipeline.terminal import StepScreen, captured_output, step_title
+from schemas.dataset import load_description
+from schemas.loading import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.summary import Summary
+
+EXIT_FAULT, EXIT_BAD_INPUT, EXIT_REFUSED = 1, 2, 3
+RESOLVED_CONFIG = "config.yaml"
+
+_logger = logging.getLogger(__name__)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs the pipeline and reports what it did."""
+    config = load_config(arguments.config, arguments.overrides)
+    load_description(config.data.dataset)
+    root = Path(config.run.root).resolve()
+    summary_path = Path(arguments.summary).resolve() if arguments.summary else None
+    try:
+        with lock.hold(root):
+            return _run(config, root, summary_path)
+    except lock.LockedError as error:
+        print(f"lengthwise: {error}", file=sys.stderr)
+        return EXIT_FAULT
+    except OSError as error:
+        print(f"lengthwise: run.root {root}: {error}", file=sys.stderr)
+        return EXIT_FAULT
+
+
+def _run(config: RunConfig, root: Path, summary_path: Path | None) -> int:
+    started = datetime.datetime.now()
+    log = root / "logs" / f"{started:%Y%m%dT%H%M%S}.log"
+    prepare_environment()
+    with captured_output(log) as console:
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)
+        console.print(f"{config.run.name}: {root}  (log: {log})", style="bold")
+        (root / RESOLVED_CONFIG).write_text(to_yaml(config), encoding="utf-8")
+        code, summary = _run_steps(config, root, console)
+        summary.log = str(log)
+        minutes, seconds = divmod((datetime.datetime.now() - started).seconds, 60)
+        _report(summary, console, f"{minutes} min {seconds} s", log)
+        if summary_path is not None:
+            summary.write(summary_path)
+        summary.write(root / "summary.json")
+    return code
+
+
+def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Summary]:
+    with StepScreen(console) as screen:
+        screen.start("Start")
+        # TFX and TensorFlow take ten seconds and more to import.
+        from pipeline.prepare import prepare, remove_leftovers
+        from pipeline.runner import run_pipeline
+        from pipeline.summary import Summary, collect
+
+        screen.finish()
+        summary = Summary()
+        code = 0
+        try:
+            remove_leftovers(root)
+            screen.start("Data")
+            prepared = prepare(config)
+            screen.finish(note=_data_note(prepared.plan.snapshot))
+            run_pipeline(prepared, screen)
+            collect(summary, root)
+            if summary.status == "not_blessed":
+                code = EXIT_REFUSED
+        except BaseException as error:
+            _logger.exception("the run failed")
+            code = _exit_code(error)
+            where = step_title(screen.current or "the run")
+            summary.error = f"{where}: {_message(error)}"
+        summary.steps = {
+            step_title(step): {"seconds": seconds, "cached": step in screen.cached}
+            for step, seconds in screen.seconds.items()
+        }
+    return code, summary
+
+
+def _data_note(snapshot: str | None) -> str:
+    return f"on snapshot {Path(snapshot).name}" if snapshot else ""
+
+
+def _exit_code(error: BaseException) -> int:
+    from components.errors import DataRefused
+
+    if isinstance(error, ConfigError | InputError):
+        return EXIT_BAD_INPUT
+    return EXIT_REFUSED if isinstance(error, DataRefused) else EXIT_FAULT
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the next run picks up"
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    return text
+
+
+def _report(summary: Summary, console: Console, duration: str, log: Path) -> None:
+    if summary.overall:
+        console.print()
+        console.print(_metrics_table(summary))
+    counters = {key: number for key, number in summary.counters.items() if "rejected" in key}
+    if counters:
+        listed = ", ".join(f"{n:,} {key.partition(':')[2]}" for key, n in counters.items())
+        console.print(f"rows put aside: {listed}  ({summary.dead_letter})")
+    for refusal in summary.refusals:
+        console.print(f"refused: {refusal}", style="yellow")
+    if summary.error:
+        console.print(f"failed after {duration}: {summary.error}", style="red", markup=False)
+        console.print(f"everything the frameworks printed: {log}")
+    elif summary.status == "pushed":
+        console.print(f"pushed after {duration}: {summary.version}", style="green")
+    elif summary.status == "unchanged":
+        console.print(f"unchanged after {duration}: {summary.version} serves this model already")
+    else:
+        console.print(f"not blessed after {duration}: the last good model stays", style="yellow")
+
+
+def _metrics_table(summary: Summary) -> Table:
+    table = Table(title="test split", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("slice")
+    names = ["example_count", "auc", "gauc", "log_loss", "calibration"]
+    for name in names:
+        table.add_column(name.replace("example_count", "examples"), justify="right")
+    rows = {"overall": summary.overall}
+    rows |= {name: values for name, values in summary.slices.items() if "," not in name}
+    for name, values in rows.items():
+        table.add_row(name, *(_figure(column, values.get(column)) for column in names))
+    return table
+
+
+def _figure(name: str, value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if name == "example_count" else f"{value:.4f}"

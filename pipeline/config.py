@@ -1,0 +1,84 @@
+"""The configuration of a run: sections that live with their packages, nested and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from beam_jobs.config import DataConfig
+from components.config import EvaluationConfig, PushConfig
+from models.config import ModelConfig, TrainConfig
+from schemas.loading import STRICT, apply_overrides, build, read_yaml, to_plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSection:
+    """The ``run`` section.
+
+    Attributes:
+        name: name of the pipeline, in the metadata store.
+        root: folder that everything of a run is written under.
+        beam_args: flags for Beam, such as ``--runner=FlinkRunner``; in memory if empty.
+    """
+
+    __pydantic_config__ = STRICT
+
+    name: str = "lengthwise"
+    root: str
+    beam_args: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key in ("name", "root"):
+            if not getattr(self, key).strip():
+                raise ValueError(f"{key}: a text is expected, found an empty one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run, from raw log to pushed model.
+
+    Attributes:
+        run: where it is written.
+        data: the raw log, its histories and splits.
+        model: the axes of the model.
+        train: how it is trained.
+        evaluation: what it must reach.
+        push: where a good model goes.
+    """
+
+    __pydantic_config__ = STRICT
+
+    run: RunSection
+    data: DataConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    push: PushConfig = field(default_factory=PushConfig)
+
+    def __post_init__(self) -> None:
+        self.model.fusion(self.data.history.protocol.value)
+
+    @property
+    def destination(self) -> Path:
+        """Folder that models are pushed to."""
+        return Path(self.push.destination or Path(self.run.root) / "serving")
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Loads a run's YAML file and applies ``section.key=value`` settings on top.
+
+    Relative paths stay relative to the working folder.
+
+    Raises:
+        ConfigError: names every key at fault, what was found and what is accepted.
+    """
+    values = apply_overrides(read_yaml(Path(path)), overrides)
+    return build(RunConfig, values, where=str(path))
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Returns the resolved configuration, every default filled in."""
+    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,171 @@
+"""The pipeline of a run, in the order in which the data flows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfx.components.evaluator.component import Evaluator
+from tfx.components.example_validator.component import ExampleValidator
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
+from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.components.transform.component import Transform
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import (
+    LatestBlessedModelStrategy,
+)
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import transform_pb2
+from tfx.types import standard_artifacts
+from tfx.types.channel import Channel
+
+from components.evaluation.eval_config import EXTRACTORS_MODULE, build_eval_config
+from components.example_gen.component import HistoryExampleGen
+from components.pusher.component import VersionedPusher
+from components.schema_gate.component import SchemaGate
+from components.sequence_profile.component import SequenceProfile
+from components.trainer.component import ProfiledTrainer
+from models.config import ModelConfig, TrainConfig
+from pipeline.prepare import FAILED_DEAD_LETTER, PIPELINE, SNAPSHOTS, Prepared, source_hash
+from schemas import features
+from schemas.loading import to_plain
+
+METADATA = "metadata.sqlite"
+# What Transform depends on; the rest of the model section must not invalidate its cache.
+_TRANSFORM_KEYS = (
+    "inputs",
+    "inputs_excluded",
+    "extra_inputs",
+    "action_fusion",
+    "vocabulary_min_count",
+)
+
+
+def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -> Pipeline:
+    """Makes the pipeline of a run; reads nothing but the source for its hashes.
+
+    Args:
+        prepared: the run, its inputs found and checked.
+        run_id: differs from run to run; the pusher is never answered from the cache.
+        beam_args: flags for Beam.
+    """
+    config, root = prepared.config, prepared.root
+    example_gen = HistoryExampleGen(
+        data=_json(to_plain(config.data)),
+        description=_json(to_plain(prepared.description)),
+        snapshot=prepared.plan.snapshot or "",
+        snapshot_root=str(root / SNAPSHOTS),
+        failed_dead_letter=str(root / FAILED_DEAD_LETTER),
+        fingerprint=prepared.fingerprint,
+        source_hash=source_hash("schemas", "beam_jobs"),
+    )
+    examples = example_gen.outputs["examples"]
+    statistics_gen = StatisticsGen(examples=examples)
+    schema_gen = ImportSchemaGen(schema_file=str(prepared.schema))
+    schema = schema_gen.outputs["schema"]
+    validator = ExampleValidator(statistics=statistics_gen.outputs["statistics"], schema=schema)
+    gate = SchemaGate(
+        statistics=statistics_gen.outputs["statistics"],
+        schema=schema,
+        anomalies=validator.outputs["anomalies"],
+        max_length=config.data.history.max_length,
+        source_hash=source_hash("schemas", "components/schema_gate"),
+    )
+    profile = SequenceProfile(
+        examples=examples,
+        length_edges=config.data.length_edges,
+        density_edges=config.data.density_edges,
+        max_length=config.data.history.max_length,
+        source_hash=source_hash("schemas", "components/sequence_profile"),
+    )
+    profile.add_upstream_node(gate)
+    transform = Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn="models.transform.preprocessing_fn",
+        splits_config=transform_pb2.SplitsConfig(
+            analyze=[features.TRAIN_SPLIT],
+            transform=[features.TRAIN_SPLIT, features.VALIDATION_SPLIT],
+        ),
+        custom_config=_custom_config(prepared, for_transform=True),
+        # StatisticsGen has looked at the raw examples; two more passes over them cost as much
+        # as the transformation itself.
+        disable_statistics=True,
+    )
+    transform.add_upstream_node(gate)
+    trainer = ProfiledTrainer(
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        profile=profile.outputs["profile"],
+        run_fn="models.trainer.run_fn",
+        train_split=features.TRAIN_SPLIT,
+        eval_split=features.VALIDATION_SPLIT,
+        custom_config=_custom_config(prepared, for_transform=False),
+    )
+    resolver = Resolver(
+        strategy_class=LatestBlessedModelStrategy,
+        model=Channel(type=standard_artifacts.Model),
+        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id("latest_blessed_model_resolver")
+    evaluator = Evaluator(
+        examples=examples,
+        example_splits=[features.TEST_SPLIT],
+        model=trainer.outputs["model"],
+        baseline_model=resolver.outputs["model"],
+        eval_config=build_eval_config(config.evaluation),
+        module_path=EXTRACTORS_MODULE,
+    )
+    pusher = VersionedPusher(
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        destination=str(config.destination.resolve()),
+        run_id=run_id,
+    )
+    return Pipeline(
+        pipeline_name=config.run.name,
+        pipeline_root=str(root / PIPELINE),
+        components=[
+            example_gen,
+            statistics_gen,
+            schema_gen,
+            validator,
+            gate,
+            profile,
+            transform,
+            trainer,
+            resolver,
+            evaluator,
+            pusher,
+        ],
+        enable_cache=True,
+        metadata_connection_config=sqlite_metadata_connection_config(str(root / METADATA)),
+        beam_pipeline_args=[*beam_args, *config.run.beam_args],
+    )
+
+
+def _custom_config(prepared: Prepared, *, for_transform: bool) -> dict[str, str]:
+    config = prepared.config
+    model, train = config.model, config.train
+    if for_transform:
+        kept = {key: getattr(model, key) for key in _TRANSFORM_KEYS}
+        model, train = dataclasses.replace(ModelConfig(), **kept), TrainConfig()
+    values = {
+        "description": to_plain(prepared.description),
+        "data": {"history": to_plain(config.data.history)},
+        "model": to_plain(model),
+        "train": to_plain(train),
+        "source_hash": source_hash("schemas", "models"),
+    }
+    return {"lengthwise": _json(values)}
+
+
+def _json(values: object) -> str:
+    return json.dumps(values, sort_keys=True)
+
+
+def metadata_path(root: Path) -> Path:
+    """Returns the SQLite file of a run's metadata store."""
+    return root / METADATA

@@ -1,0 +1,122 @@
+"""What has to be known before a pipeline can be made: data, snapshot, schema, source hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from beam_jobs.errors import InputError
+from beam_jobs.plan import Plan, input_fingerprint, latest_snapshot, make_plan, with_snapshot
+from beam_jobs.simulate import simulate
+from pipeline.config import RunConfig
+from schemas.dataset import DatasetDescription, load_description
+
+CURATED = Path(__file__).parent.parent / "schemas" / "curated"
+SNAPSHOTS = "snapshots"
+FAILED_DEAD_LETTER = "failed_dead_letter.jsonl"
+PIPELINE = "pipeline"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run whose inputs are there and checked.
+
+    Attributes:
+        config: the run.
+        description: the dataset.
+        plan: the raw files, and the snapshot to start from.
+        fingerprint: identifies the bytes of the raw data, the description and its settings.
+        schema: the curated schema.
+    """
+
+    config: RunConfig
+    description: DatasetDescription
+    plan: Plan
+    fingerprint: str
+    schema: Path
+
+    @property
+    def root(self) -> Path:
+        """Folder of the run."""
+        return Path(self.config.run.root).resolve()
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Finds and checks everything a run reads, making the simulated log if it is asked for.
+
+    Raises:
+        ConfigError: there is no such dataset description, or it is wrong.
+        InputError: raw data, snapshot or schema are missing or cannot be used.
+    """
+    description, plan, fingerprint = prepare_data(config)
+    return Prepared(config, description, plan, fingerprint, find_schema(config, description))
+
+
+def prepare_data(config: RunConfig) -> tuple[DatasetDescription, Plan, str]:
+    """Finds and checks the raw data of a run.
+
+    Returns:
+        The dataset, the plan of what is read, and the fingerprint of the input.
+
+    Raises:
+        ConfigError: there is no such dataset description, or it is wrong.
+        InputError: raw data or snapshot are missing or cannot be used.
+    """
+    description = load_description(config.data.dataset)
+    if config.data.generate is not None:
+        simulate(
+            config.data.path,
+            impressions=config.data.generate.impressions,
+            seed=config.data.generate.seed,
+        )
+    plan = make_plan(config.data, description)
+    fingerprint = input_fingerprint(plan)
+    snapshot = find_snapshot(config, fingerprint)
+    if snapshot is not None:
+        plan = with_snapshot(plan, snapshot)
+    return description, plan, fingerprint
+
+
+def find_snapshot(config: RunConfig, fingerprint: str) -> str | None:
+    """Resolves ``data.snapshot``: none, latest or a path."""
+    if config.data.snapshot == "none":
+        return None
+    if config.data.snapshot == "latest":
+        root = Path(config.run.root).resolve() / SNAPSHOTS
+        return latest_snapshot(str(root), fingerprint)
+    return config.data.snapshot
+
+
+def find_schema(config: RunConfig, description: DatasetDescription) -> Path:
+    """Finds the curated schema of a run.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(config.data.schema or CURATED / f"{description.name}.pbtxt")
+    if not path.exists():
+        raise InputError(
+            f"data.schema: {path} does not exist; `lengthwise data propose-schema CONFIG "
+            "--output FILE` proposes one to look over"
+        )
+    return path.resolve()
+
+
+def remove_leftovers(root: Path) -> None:
+    """Removes what a killed run left half written; call it with the lock of the root held."""
+    for pattern in (f"{SNAPSHOTS}/*.staging-*", f"{PIPELINE}/*/examples/*.staging-*"):
+        for folder in root.glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def source_hash(*packages: str) -> str:
+    """Returns a hash of the Python source of our packages, so that caches notice edits."""
+    digest = hashlib.blake2b(digest_size=8)
+    top = Path(__file__).parent.parent
+    for package in packages:
+        for path in sorted((top / package).rglob("*.py")):
+            digest.update(str(path.relative_to(top)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
