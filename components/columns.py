@@ -16,10 +16,9 @@ def single_values(records: pa.RecordBatch, name: str) -> np.ndarray:
     Raises:
         ValueError: the feature is absent or some example holds none or several values.
     """
-    if name not in records.schema.names or pa.types.is_null(records.column(name).type):
+    column = records.column(name) if name in records.schema.names else None
+    if column is None or column.null_count == len(column):
         raise ValueError(f"feature {name!r}: no example holds it, but every example must")
-    column = records.column(name)
-    lengths = np.diff(column.offsets.to_numpy())
-    if column.null_count or not np.all(lengths == 1):
+    if column.null_count or not np.all(np.diff(column.offsets.to_numpy()) == 1):
         raise ValueError(f"feature {name!r}: every example must hold exactly one value")
     return column.flatten().to_numpy(zero_copy_only=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +50,8 @@ def read_refusals(evaluation_uri: str | Path) -> list[str]:
         return []
     metrics = read_metrics(evaluation_uri)
     sentences = []
-    for validation in result.metric_validations_per_slice:
-        name = slice_name(validation.slice_key)
+    validations = {slice_name(one.slice_key): one for one in result.metric_validations_per_slice}
+    for name, validation in sorted(validations.items(), key=_slice_order):
         examples = (metrics["slices"].get(name) if name else metrics["overall"]) or {}
         where = f"in {name}" if name else "overall"
         count = examples.get(MetricName.EXAMPLE_COUNT.value)
@@ -120,8 +119,9 @@ def _slice_value(key: metrics_for_slice_pb2.SingleSliceKey) -> str:
     return str(key.int64_value if key.HasField("int64_value") else key.float_value)
 
 
-def _slice_order(item: tuple[str, Any]) -> Iterable[Any]:
-    parts = [part.partition(":")[::2] for part in item[0].split(",")]
+def _slice_order(item: tuple[str, Any]) -> Any:
+    """Orders slices as their buckets are, the whole split first."""
+    parts = [part.partition(":")[::2] for part in item[0].split(",") if part]
     return (
         len(parts),
         [column for column, _ in parts],

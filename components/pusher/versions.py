@@ -114,7 +114,7 @@ def push(model: Path, destination: Path, record: dict[str, Any]) -> tuple[Versio
 def _write(model: Path, destination: Path, record: dict[str, Any]) -> Version:
     staging = destination / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
     try:
-        shutil.copytree(model, staging)
+        _copy(model, staging)
         extra = staging / EXTRA_FOLDER
         extra.mkdir(exist_ok=True)
         text = json.dumps(record, indent=2, sort_keys=True) + "\n"
@@ -169,6 +169,16 @@ def _read_fingerprint(version: Path) -> str:
         return ""
     found = content.get("fingerprint") if isinstance(content, dict) else None
     return found if isinstance(found, str) else ""
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a folder; shutil.copytree would go on after an error, and hide its number."""
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        if path.is_dir():
+            _copy(path, target / path.name)
+        else:
+            shutil.copyfile(path, target / path.name)
 
 
 def _flush(folder: Path) -> None:
