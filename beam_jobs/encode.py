@@ -89,10 +89,14 @@ def shard_batches(
 
 
 def encode(batch: pa.RecordBatch) -> list[bytes]:
-    """Serialises a batch of examples as ``tf.train.Example`` messages."""
+    """Serialises a batch of examples as ``tf.train.Example`` messages.
+
+    One feature at a time, since the encoder writes the features of one message in random order
+    and equal examples must be equal bytes. Messages laid end to end parse as one.
+    """
     encoder = RecordBatchToExamplesEncoder()
-    serialized: list[bytes] = encoder.encode(batch)
-    return serialized
+    parts = [encoder.encode(batch.select([name])) for name in sorted(batch.schema.names)]
+    return [b"".join(features_of_row) for features_of_row in zip(*parts, strict=True)]
 
 
 def write_records(records: list[bytes], stream: BinaryIO) -> None:
