@@ -50,8 +50,9 @@ def read_prior(
         raise InputError(f"{files[0].path}: column {prior.key!r} names a user twice")
 
     row, rank, place, items = _flatten(files[0], raw, description)
-    code = ordinals(items)
-    pair = row.astype(np.int64) * (code.max(initial=0) + 1) + code
+    # Numbered from 0, so that no pair overflows however large the identifiers are.
+    distinct, code = np.unique(ordinals(items), return_inverse=True)
+    pair = row * max(len(distinct), 1) + code
     _, inverse = np.unique(pair, return_inverse=True)
     strongest = np.zeros(len(row), np.int64)
     np.maximum.at(strongest, inverse, rank)
@@ -70,6 +71,7 @@ def read_prior(
     chosen = np.flatnonzero(keep)
     order = chosen[np.lexsort((place[chosen], -rank[chosen], row[chosen]))]
     row = row[order]
+    kept = np.bincount(row, minlength=len(user))
     from_end = _from_end(row)
     recent = from_end <= history.max_length
     order, row, from_end = order[recent], row[recent], from_end[recent]
@@ -83,10 +85,11 @@ def read_prior(
         }
     )
     carried = np.bincount(row, minlength=len(user))
-    known = np.zeros(len(user), np.int64)
+    known = kept
     if prior.total is not None:
         total, _ = convert(single(raw.column(prior.total)), FieldType.INT)
-        known = np.maximum(np.asarray(pc.fill_null(total, 0)) - carried, 0)
+        known = np.maximum(np.asarray(pc.fill_null(total, 0)), kept)
+    known = known - carried
     return events, pa.table({"user": user, "known": pa.array(known)})
 
 
