@@ -24,7 +24,7 @@ import time
 import uuid
 import zoneinfo
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -193,8 +193,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, layout: Layout) -> None:
     carried_last_time = NO_TIME if plan.manifest is None else plan.manifest.last_time
     last_time = (
         clean[CleanShard.LAST_TIME]
-        | "LastTime" >> beam.CombineGlobally(max)
-        | "NotBefore" >> beam.Map(max, carried_last_time)
+        | "LastTime" >> beam.CombineGlobally(_latest, carried_last_time)
     )
     shards = clean.shards
     if description.negatives is not None:
@@ -250,6 +249,11 @@ def _bounds(days: Counter[int], counts: Counter[str], plan: Plan) -> Any:
     zone = zoneinfo.ZoneInfo(plan.description.log.timezone)
     late = NO_TIME if plan.manifest is None else plan.manifest.last_time
     return resolve_bounds(plan.split, zone, days, late)
+
+
+def _latest(times: Iterable[int], carried: int) -> int:
+    """The last time of all; a log whose rows are all late has none of its own."""
+    return max(times, default=carried)
 
 
 def check_rejected(counts: Counter[str], limit: float) -> None:
