@@ -29,7 +29,9 @@ SLICES: tuple[tuple[str, ...], ...] = (
 _CHECKED_SLICES = ((features.LENGTH_BUCKET,), (features.DENSITY_BUCKET,))
 
 
-def build_eval_config(config: EvaluationConfig) -> config_pb2.EvalConfig:
+def build_eval_config(
+    config: EvaluationConfig, *, source_hash: str | None = None
+) -> config_pb2.EvalConfig:
     """Builds what the Evaluator is given.
 
     A plain ``threshold`` of TFMA applies to every slice, so all of ours name their slices. One
@@ -38,6 +40,8 @@ def build_eval_config(config: EvaluationConfig) -> config_pb2.EvalConfig:
 
     Args:
         config: the ``evaluation`` section of a run.
+        source_hash: hash of the code of the evaluation. The stock Evaluator has no property for
+            it, so it rides on the metrics and keeps an edit from being answered by the cache.
 
     Returns:
         A configuration for one candidate; the Evaluator itself adds the baseline when there is
@@ -48,7 +52,7 @@ def build_eval_config(config: EvaluationConfig) -> config_pb2.EvalConfig:
         metric = spec.metrics.add(
             class_name=RankingMetric.__name__,
             module=RankingMetric.__module__,
-            config=json.dumps({"name": name}),
+            config=json.dumps({"name": name, "source_hash": source_hash}),
         )
         metric.per_slice_thresholds.extend(_overall_thresholds(name, config))
     checked = sorted({*config.slice_thresholds, *config.slice_max_worsening})

@@ -33,11 +33,12 @@ class RankingMetric(metric_types.Metric):
 
     Args:
         name: name of the metric, which is also its key in the results.
+        source_hash: hash of the code; it changes nothing but the cache entry of an evaluation.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, source_hash: str | None = None) -> None:
         _known(name)
-        super().__init__(_score_computations, name=name)
+        super().__init__(_score_computations, name=name, source_hash=source_hash)
 
 
 class CheckedRankingMetric(metric_types.Metric):
@@ -75,10 +76,11 @@ def _known(name: str) -> None:
 
 def _score_computations(
     name: str | None = None,
+    source_hash: str | None = None,
     eval_config: config_pb2.EvalConfig | None = None,
     model_names: list[str] | None = None,
 ) -> metric_types.MetricComputations:
-    del name
+    del name, source_hash
     computations: metric_types.MetricComputations = []
     for model_name in model_names or [""]:
         keys = {one: metric_types.MetricKey(one, model_name=model_name) for one in REPORTED}
@@ -100,7 +102,7 @@ def _checked_computations(
     eval_config: config_pb2.EvalConfig | None = None,
     model_names: list[str] | None = None,
 ) -> metric_types.MetricComputations:
-    computations = _score_computations(None, eval_config, model_names)
+    computations = _score_computations(eval_config=eval_config, model_names=model_names)
     for model_name in model_names or [""]:
         key = metric_types.MetricKey(name, model_name=model_name)
 

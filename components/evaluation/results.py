@@ -49,7 +49,7 @@ def read_refusals(evaluation_uri: str | Path) -> list[str]:
     if result is None or result.validation_ok:
         return []
     metrics = read_metrics(evaluation_uri)
-    sentences = []
+    sentences: list[str] = []
     validations = {slice_name(one.slice_key): one for one in result.metric_validations_per_slice}
     for name, validation in sorted(validations.items(), key=_slice_order):
         examples = (metrics["slices"].get(name) if name else metrics["overall"]) or {}

@@ -105,7 +105,12 @@ def _source(input_dict: dict[str, list[Artifact]], trained: Path) -> Path:
 
 def _report(output: Artifact, *, status: str, reason: str, version: Version | None = None) -> None:
     output.set_int_custom_property("pushed", int(status == PUSHED))
-    content = {"status": status, "reason": reason, "version": None, "path": None}
+    content: dict[str, Any] = {
+        "status": status,
+        "reason": reason,
+        "version": None,
+        "path": None,
+    }
     if version is not None:
         content["version"], content["path"] = version.number, str(version.path)
         # The names that the stock Pusher uses.

@@ -9,8 +9,6 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from schemas import features
 
-Statistics = statistics_pb2.DatasetFeatureStatisticsList
-
 # history_length and history_length_total are numbers, not lists.
 _NOT_LISTS = frozenset({features.HISTORY_LENGTH, features.HISTORY_LENGTH_TOTAL})
 
@@ -39,7 +37,10 @@ def describe_anomalies(split: str, anomalies: anomalies_pb2.Anomalies) -> tuple[
 
 
 def check_splits(
-    statistics: Mapping[str, Statistics], *, max_length: int, allow_empty: Sequence[str] = ()
+    statistics: Mapping[str, statistics_pb2.DatasetFeatureStatisticsList],
+    *,
+    max_length: int,
+    allow_empty: Sequence[str] = (),
 ) -> list[str]:
     """Checks the statistics of all splits.
 

@@ -70,6 +70,15 @@ def test_no_threshold_applies_to_every_slice() -> None:
     assert "LOWER_IS_BETTER" in found["checked_log_loss", True][0][1]
 
 
+def test_an_edit_of_the_code_is_another_configuration() -> None:
+    one, same, other = (
+        build_eval_config(EvaluationConfig(), source_hash=source) for source in ("a", "a", "b")
+    )
+
+    assert one == same
+    assert one != other
+
+
 @pytest.mark.parametrize(
     ("bounds", "neutral"),
     [(Bounds(min=0.6), 0.6), (Bounds(max=0.7), 0.7), (Bounds(min=0.8, max=1.2), 0.8)],
