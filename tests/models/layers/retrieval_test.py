@@ -1,0 +1,43 @@
+"""Tests of picking the best-scored events."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from models.layers.retrieval import gather_events, top_k_events
+
+
+def test_the_best_real_events_are_picked_best_first() -> None:
+    scores = tf.constant([[9.0, 1.0, 3.0, 2.0]])
+    positions, real = top_k_events(scores, tf.constant([[False, True, True, True]]), 2)
+    assert np.array(positions).tolist() == [[2, 3]]
+    assert np.array(real).tolist() == [[True, True]]
+
+
+def test_of_equal_scores_the_most_recent_wins_whatever_the_padding() -> None:
+    for padding in (0, 3):
+        mask = tf.constant([[False] * padding + [True] * 4])
+        positions, _ = top_k_events(tf.ones([1, padding + 4]), mask, 2)
+        assert np.array(positions).tolist() == [[padding + 3, padding + 2]]
+
+
+def test_padding_is_never_real_also_where_scores_are_negative() -> None:
+    scores = tf.constant([[0.0, 0.0, -5.0], [7.0, 7.0, 7.0]])
+    mask = tf.constant([[False, False, True], [False, False, False]])
+    positions, real = top_k_events(scores, mask, 3)
+    assert np.array(real).tolist() == [[True, False, False], [False, False, False]]
+    assert int(positions[0, 0]) == 2
+
+
+def test_a_history_shorter_than_the_count_gives_all_it_has() -> None:
+    positions, real = top_k_events(tf.zeros([2, 3]), tf.ones([2, 3], tf.bool), 50)
+    assert positions.shape == (2, 3)
+    assert np.array(real).all()
+    assert top_k_events(tf.zeros([2, 0]), tf.ones([2, 0], tf.bool), 50)[0].shape == (2, 0)
+
+
+def test_events_are_gathered_row_by_row() -> None:
+    history = tf.reshape(tf.range(12), [2, 3, 2])
+    found = gather_events(history, tf.constant([[2, 0], [1, 1]]))
+    assert np.array(found).tolist() == [[[4, 5], [0, 1]], [[8, 9], [8, 9]]]
