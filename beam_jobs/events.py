@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from beam_jobs.columns import ordinals
 from beam_jobs.config import HistoryProtocol
@@ -93,24 +92,25 @@ def kept_by_protocol(
 def sort_events(events: pa.Table) -> tuple[pa.Table, np.ndarray]:
     """Sorts events and returns them with their user, time, item and label codes, one row each.
 
-    The remaining columns decide between rows that are otherwise equal, so that the outcome
-    does not depend on the order of arrival.
+    Carried events come before equal ones of the log. The remaining columns decide between rows
+    that are otherwise equal, so that the outcome does not depend on the order of arrival.
     """
-    names = ["user", "time", "item", "label", "action"]
-    names += [n for n in events.column_names if n not in (*names, ORIGIN)]
+    names = ["user", "time", "item", "label", ORIGIN, "action"]
+    names += [n for n in events.column_names if n not in names]
     keys = [_codes(events.column(name)) for name in names]
-    order = np.lexsort([np.asarray(events.column(ORIGIN)), *keys[::-1]])
+    order = np.lexsort(keys[::-1])
     return events.take(pa.array(order)), np.stack([key[order] for key in keys[:4]])
 
 
-def clean_events(events: pa.Table, bounds: Bounds, boundary: pa.Table | None = None) -> CleanEvents:
+def clean_events(events: pa.Table, bounds: Bounds) -> CleanEvents:
     """Sorts the events of a shard and rejects late, too new and duplicate rows.
+
+    A row of the log may be a duplicate of one that an earlier run saw, since a snapshot carries
+    all events at its last time.
 
     Args:
         events: log rows and carried events in any order, with ``origin``.
         bounds: the cuts in time.
-        boundary: user, item, time and label of rows an earlier run saw at the snapshot's last
-            time, whether or not they were kept in a history; seen again they are duplicates.
     """
     time = np.asarray(events.column("time"))
     is_log = np.asarray(events.column(ORIGIN)) == Origin.LOG
@@ -120,21 +120,18 @@ def clean_events(events: pa.Table, bounds: Bounds, boundary: pa.Table | None = N
     counts = Counter({"rejected:late": int(late.sum()), "rejected:after_end": int(beyond.sum())})
     if late.any() or beyond.any():
         events = events.filter(pa.array(~(late | beyond)))
-    if boundary is not None and boundary.num_rows:
-        again = _seen_before(events, boundary)
-        rejected.append(_with_reason(events, again, "duplicate"))
-        counts["rejected:duplicate"] += int(again.sum())
-        if again.any():
-            events = events.filter(pa.array(~again))
 
     events, keys = sort_events(events)
-    log_rows = np.asarray(events.column(ORIGIN)) == Origin.LOG
     same = np.zeros(events.num_rows, bool)
-    same[1:] = (keys[:, 1:] == keys[:, :-1]).all(axis=0) & log_rows[1:] & log_rows[:-1]
+    same[1:] = (keys[:, 1:] == keys[:, :-1]).all(axis=0)
     rejected.append(_with_reason(events, same, "duplicate"))
     counts["rejected:duplicate"] += int(same.sum())
     if same.any():
+        # Of duplicates the strongest action stays, though a carried one comes first.
+        action = np.minimum.reduceat(np.asarray(events.column("action")), np.flatnonzero(~same))
         events = events.filter(pa.array(~same))
+        place = events.schema.get_field_index("action")
+        events = events.set_column(place, "action", pa.array(action, pa.int8()))
     return CleanEvents(events.combine_chunks(), pa.concat_tables(rejected), +counts)
 
 
@@ -147,19 +144,3 @@ def _codes(column: pa.ChunkedArray) -> np.ndarray:
 def _with_reason(events: pa.Table, mask: np.ndarray, reason: str) -> pa.Table:
     taken = events.filter(pa.array(mask)).drop_columns([ORIGIN])
     return taken.append_column("reason", pa.array([reason] * taken.num_rows, pa.string()))
-
-
-def _seen_before(events: pa.Table, boundary: pa.Table) -> np.ndarray:
-    """Marks log rows that equal a row of ``boundary`` in user, item, time and label."""
-    time = pc.is_in(events.column("time"), value_set=pc.unique(boundary.column("time")))
-    result = np.asarray(time) & (np.asarray(events.column(ORIGIN)) == Origin.LOG)
-    rows = np.flatnonzero(result)
-    seen = set(_tuples(boundary))
-    found = [key in seen for key in _tuples(events.take(pa.array(rows)))]
-    result[rows] = found
-    return result
-
-
-def _tuples(table: pa.Table) -> list[tuple[object, ...]]:
-    columns = [table.column(name).to_pylist() for name in ("user", "item", "time", "label")]
-    return list(zip(*columns, strict=True))

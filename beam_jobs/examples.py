@@ -33,8 +33,9 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsSingleton
 
 from beam_jobs.errors import InputError
+from beam_jobs.files import TEMPORARY, remove_temporary, replacing
 from beam_jobs.plan import Plan
-from beam_jobs.snapshot import make_manifest, write_manifest
+from beam_jobs.snapshot import STAGING, make_manifest, write_manifest
 from beam_jobs.splits import NO_TIME, resolve_bounds, show
 from beam_jobs.transforms import (
     CleanShard,
@@ -111,8 +112,8 @@ def run_examples(
     output = output.rstrip("/")
     if FileSystems.exists(output) and _listing(output):
         raise InputError(f"{output}: the output folder is not empty")
-    staging = f"{output}.staging-{uuid.uuid4().hex[:8]}"
-    staged_snapshot = f"{snapshot_output}.staging-{uuid.uuid4().hex[:8]}"
+    staging = f"{output}{STAGING}{uuid.uuid4().hex[:8]}"
+    staged_snapshot = f"{snapshot_output}{STAGING}{uuid.uuid4().hex[:8]}"
     layout = Layout(
         output=staging, snapshot=staged_snapshot if snapshot_output is not None else None
     )
@@ -135,7 +136,11 @@ def run_examples(
             _replace(staged_snapshot, snapshot_output)
     except Exception as error:
         if failed_dead_letter is not None:
-            _merge_dead_letters(layout, failed_dead_letter)
+            try:
+                _merge_dead_letters(layout, failed_dead_letter)
+            except OSError as problem:
+                # Say what went wrong first, not that this did as well.
+                _logger.warning("%s: not written (%s)", failed_dead_letter, problem)
         raise _root_cause(error) from error
     finally:
         for folder in (staging, staged_snapshot):
@@ -191,9 +196,8 @@ def build(pipeline: beam.Pipeline, plan: Plan, layout: Layout) -> None:
         )
     )
     carried_last_time = NO_TIME if plan.manifest is None else plan.manifest.last_time
-    last_time = (
-        clean[CleanShard.LAST_TIME]
-        | "LastTime" >> beam.CombineGlobally(_latest, carried_last_time)
+    last_time = clean[CleanShard.LAST_TIME] | "LastTime" >> beam.CombineGlobally(
+        _latest, carried_last_time
     )
     shards = clean.shards
     if description.negatives is not None:
@@ -293,6 +297,8 @@ def _write_summary(
 
 def _finish(plan: Plan, layout: Layout, start: float) -> ExamplesReport:
     counts, bounds, last_time = layout.read_summary()
+    for folder in layout.folders():
+        remove_temporary(folder)
     examples = {name: counts.pop(f"examples:{name}", 0) for name in features.SPLITS}
     positives = {name: counts.pop(f"positives:{name}", 0) for name in features.SPLITS}
     _check_splits(plan, examples, positives, counts)
@@ -311,7 +317,7 @@ def _finish(plan: Plan, layout: Layout, start: float) -> ExamplesReport:
         seconds=round(time.time() - start, 2),
     )
     _merge_dead_letters(layout, FileSystems.join(layout.output, DEAD_LETTER))
-    with FileSystems.create(FileSystems.join(layout.output, REPORT)) as stream:
+    with replacing(FileSystems.join(layout.output, REPORT)) as stream:
         stream.write((json.dumps(report.__dict__, indent=2) + "\n").encode())
     _logger.info("examples: %s, counters: %s", examples, report.counts)
     return report
@@ -339,8 +345,9 @@ def _check_splits(
 
 def _merge_dead_letters(layout: Layout, target: str) -> None:
     parts = _listing(layout.dead_letters) if FileSystems.exists(layout.dead_letters) else []
+    parts = [part for part in parts if not part.endswith(TEMPORARY)]
     if parts:
-        with FileSystems.create(target, mime_type="text/plain") as merged:
+        with replacing(target) as merged:
             for part in sorted(parts):
                 with FileSystems.open(part) as stream:
                     merged.write(stream.read())
@@ -355,19 +362,28 @@ def _listing(folder: str) -> list[str]:
 
 
 def _replace(staging: str, target: str) -> None:
+    """Puts a complete folder into place; what was there is removed only after that."""
+    old = f"{staging}.old"
     if FileSystems.exists(target):
-        FileSystems.delete([target])
+        FileSystems.rename([target], [old])
     FileSystems.rename([staging], [target])
+    if FileSystems.exists(old):
+        FileSystems.delete([old])
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """Finds our own error under what the runner made of it."""
+    """Finds our own error, or that of a full disk, under what the runner made of it.
+
+    A runner passes on what a worker raised as text at best, with the step at the end.
+    """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, InputError) and not str(cause).endswith("]"):
-            return cause
-        match = re.search(r"InputError: (.*?)(?: \[while running|\n|$)", str(cause), re.DOTALL)
-        if match:
-            return InputError(match[1])
+        text = f"{type(cause).__name__}: {cause}"
+        ours = re.search(r"InputError: (.*?)(?: \[while running [^\n]*)?(?:\n|$)", text)
+        if ours:
+            return InputError(ours[1])
+        system = re.search(r"OSError: \[Errno (\d+)\] ([^\n]*?): '([^'\n]*)'", text)
+        if system:
+            return OSError(int(system[1]), system[2], system[3])
         cause = cause.__cause__ or cause.__context__
     return error

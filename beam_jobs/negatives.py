@@ -21,7 +21,7 @@ def add_negatives(
     The draw of a negative depends on the seed, the user, the item, the time and the number of
     the draw alone, so it is the same for any sharding. An item that the user took at the same
     time is drawn anew; after eight such draws the negative is left out, and so is one that is
-    drawn twice for the same user and time.
+    drawn twice for the same user and time, even if an earlier run drew it.
 
     Args:
         events: sorted events of a shard.
@@ -33,8 +33,9 @@ def add_negatives(
         The sorted events with the negatives among them.
     """
     time = np.asarray(events.column("time"))
-    positive = np.asarray(events.column(ORIGIN)) == Origin.LOG
-    rows = np.flatnonzero(positive & (bounds.split_of(time) >= 0))
+    origin = np.asarray(events.column(ORIGIN))
+    again = (origin == Origin.HISTORY) & (time == bounds.late)
+    rows = np.flatnonzero(((origin == Origin.LOG) | again) & (bounds.split_of(time) >= 0))
     catalogue = catalogue.sort_by("item")
     weight = np.asarray(catalogue.column("positives")).astype(float) ** negatives.power
     weight[np.asarray(catalogue.column("positives")) == 0] = 0
@@ -49,7 +50,7 @@ def add_negatives(
         hashes(user)[source], hashes(single(events.column("item")))[source], time[source], number
     )
     catalogue_items = single(catalogue.column("item"))
-    taken = _taken_pairs(events, catalogue_items, rows)
+    taken = _taken_pairs(events, catalogue_items)
     moment = _moments(events)
     drawn = np.full(len(source), -1)
     for attempt in range(_ATTEMPTS):
@@ -64,6 +65,7 @@ def add_negatives(
     found = np.flatnonzero(drawn >= 0)
     pair = moment[source[found]] * len(weight) + drawn[found]
     found = found[np.unique(pair, return_index=True)[1]]
+    found = found[origin[source[found]] == Origin.LOG]
 
     count = len(found)
     sampled = events.take(pa.array(source[found]))
@@ -86,9 +88,9 @@ def _moments(events: pa.Table) -> np.ndarray:
     return np.cumsum(new)
 
 
-def _taken_pairs(events: pa.Table, catalogue: pa.Array, rows: np.ndarray) -> np.ndarray:
+def _taken_pairs(events: pa.Table, catalogue: pa.Array) -> np.ndarray:
     """Returns (moment, catalogue item) of what was really taken, as one number each."""
     index = pc.index_in(single(events.column("item")), value_set=catalogue)
     position = np.asarray(pc.fill_null(index, -1)).astype(np.int64)
     pairs = _moments(events) * len(catalogue) + position
-    return pairs[rows][position[rows] >= 0]
+    return pairs[position >= 0]

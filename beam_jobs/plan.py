@@ -13,7 +13,7 @@ from beam_jobs.config import DataConfig
 from beam_jobs.errors import InputError
 from beam_jobs.prior import prior_columns
 from beam_jobs.reading import RawFile, check_columns, log_columns, match_files
-from beam_jobs.snapshot import MANIFEST, Manifest, check_compatible, read_manifest
+from beam_jobs.snapshot import MANIFEST, STAGING, Manifest, check_compatible, read_manifest
 from beam_jobs.splits import check_split
 from schemas.dataset import DatasetDescription, FileFormat, SideTable, Split
 from schemas.loading import to_plain
@@ -87,24 +87,33 @@ def with_snapshot(plan: Plan, folder: str) -> Plan:
 def input_fingerprint(plan: Plan) -> str:
     """Identifies what a run reads: the bytes of all raw files, description and settings.
 
-    The snapshot is not part of it, so a day that is run twice is known to be the same day.
+    The snapshot is not part of it, so a day that is run twice is known to be the same day. The
+    part before the dash is that of the log alone: a day run again with other side files or
+    settings is still the same day.
     """
+    log = hashlib.blake2b(digest_size=16)
+    for file in plan.log:
+        log.update(_content_hash(file))
     digest = hashlib.blake2b(digest_size=16)
-    for file in [*plan.log, *plan.users, *plan.items, *plan.prior]:
+    for file in [*plan.users, *plan.items, *plan.prior]:
         digest.update(file.path.rsplit("/", 1)[-1].encode())
         digest.update(_content_hash(file))
     settings = to_plain(plan.config)
     for key in ("path", "snapshot", "generate", "max_rejected_share", "schema"):
         settings.pop(key)
     digest.update(json.dumps([settings, to_plain(plan.description)], sort_keys=True).encode())
-    return digest.hexdigest()
+    return f"{log.hexdigest()}-{digest.hexdigest()}"
 
 
 def latest_snapshot(root: str, fingerprint: str) -> str | None:
     """Finds the newest snapshot under ``root`` to go on from.
 
-    A snapshot that this very input has made is passed over for the one it was made on, so that
+    A snapshot that this very log has made is passed over for the one it was made on, so that
     a day run twice does the same as the first time.
+
+    Args:
+        root: folder that holds snapshots.
+        fingerprint: what :func:`input_fingerprint` says of the run.
 
     Returns:
         Its folder, or None where there is none.
@@ -114,9 +123,12 @@ def latest_snapshot(root: str, fingerprint: str) -> str | None:
         metadata.path.rsplit("/", 1)[0]
         for match in FileSystems.match([pattern])
         for metadata in match.metadata_list
+        # A run that was killed left it before its examples were complete.
+        if STAGING not in metadata.path
     ]
     manifests = {folder: read_manifest(folder) for folder in folders}
-    own = [folder for folder in folders if manifests[folder].fingerprint == fingerprint]
+    day = fingerprint.partition("-")[0]
+    own = [f for f in folders if manifests[f].fingerprint.partition("-")[0] == day]
     if own:
         return manifests[max(own)].parent
     return max(folders, key=lambda f: (manifests[f].last_time, f), default=None)

@@ -4,10 +4,10 @@ A snapshot is a folder:
 
 ====================  ======================================================================
 ``manifest.json``     what the snapshot was made with and its last time
-``events-*.parquet``  the most recent kept events of each user
+``events-*.parquet``  the most recent kept events of each user, and all events at exactly the
+                      last time, to know them as duplicates when they are seen again
 ``known-*.parquet``   per user, how many events are known beyond those
 ``items.parquet``     per item, training samples and how many of them are positive
-``boundary-*.parquet``  all rows at exactly the last time, to recognise them when seen again
 ====================  ======================================================================
 """
 
@@ -28,12 +28,14 @@ from beam_jobs.columns import ARROW_TYPES, ordinals
 from beam_jobs.config import HistoryConfig
 from beam_jobs.errors import InputError
 from beam_jobs.events import ORIGIN, Origin, kept_by_protocol
+from beam_jobs.files import replacing
 from schemas.dataset import DatasetDescription
+from schemas.loading import to_plain
 
 MANIFEST = "manifest.json"
+STAGING = ".staging-"
 FORMAT = 1
 EVENT_COLUMNS = ["user", "item", "time", "label", "action"]
-BOUNDARY_COLUMNS = ["user", "item", "time", "label"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +47,8 @@ class Manifest:
         dataset: name of the dataset.
         protocol: history protocol.
         max_length: events kept a user.
-        user_type: type of the user column.
-        item_type: type of the item column.
-        actions: names of the action types, in the order of their ids.
+        columns: column and type of the user and item, column of the time and label.
+        actions: the action types, in the order of their ids.
         last_time: time of the last event, in milliseconds.
         fingerprint: identifies the input that the snapshot was made from.
         parent: folder of the snapshot it was made on, if any.
@@ -57,9 +58,8 @@ class Manifest:
     dataset: str
     protocol: str
     max_length: int
-    user_type: str
-    item_type: str
-    actions: list[str]
+    columns: dict[str, str | None]
+    actions: list[dict[str, Any]]
     last_time: int
     fingerprint: str
     parent: str | None
@@ -79,9 +79,13 @@ def make_manifest(
         dataset=description.name,
         protocol=history.protocol.value,
         max_length=history.max_length,
-        user_type=description.user.type.value,
-        item_type=description.item.type.value,
-        actions=[action.name for action in description.actions],
+        columns={
+            "user": f"{description.user.column} ({description.user.type.value})",
+            "item": f"{description.item.column} ({description.item.type.value})",
+            "time": description.time.column,
+            "label": description.label.column,
+        },
+        actions=to_plain(description.actions),
         last_time=last_time,
         fingerprint=fingerprint,
         parent=parent,
@@ -133,7 +137,7 @@ def check_compatible(
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
     """Writes the manifest; a snapshot without one is not complete."""
-    with FileSystems.create(FileSystems.join(folder, MANIFEST)) as stream:
+    with replacing(FileSystems.join(folder, MANIFEST)) as stream:
         stream.write((json.dumps(dataclasses.asdict(manifest), indent=2) + "\n").encode())
 
 
@@ -146,8 +150,9 @@ def carried_state(
 ) -> tuple[pa.Table, pa.Table]:
     """Cuts a shard's events to what the next run needs.
 
-    That is each user's last ``max_length`` kept events before ``last_time`` and all kept ones
-    at it, since a row of the next log may have that very time and needs strictly earlier ones.
+    That is each user's last ``max_length`` kept events before ``last_time``, since a row of the
+    next log may have that very time and needs strictly earlier ones; and all events at it, kept
+    or not, since the next log may hold them once more.
 
     Args:
         events: sorted events of the shard.
@@ -159,14 +164,14 @@ def carried_state(
     Returns:
         The events to carry, and the new ``known``.
     """
-    origin = np.asarray(events.column(ORIGIN))
-    kept = origin != Origin.NEGATIVE
-    kept &= kept_by_protocol(
+    kept = kept_by_protocol(
         np.asarray(events.column("label")),
         np.asarray(events.column("action")),
         history.protocol,
         description,
     )
+    kept |= np.asarray(events.column("time")) == last_time
+    kept &= np.asarray(events.column(ORIGIN)) != Origin.NEGATIVE
     rows = events.filter(pa.array(kept)).select(EVENT_COLUMNS).combine_chunks()
     user = ordinals(rows.column("user"))
     earlier = np.asarray(rows.column("time")) < last_time
@@ -185,15 +190,6 @@ def carried_state(
     return rows.filter(pa.array(carry)), counts.filter(nonzero).sort_by("user")
 
 
-def boundary_rows(events: pa.Table, last_time: int) -> pa.Table:
-    """Returns the log rows at exactly ``last_time``, whatever the protocol keeps."""
-    at_last = pc.and_(
-        pc.equal(events.column("time"), last_time),
-        pc.not_equal(events.column(ORIGIN), int(Origin.NEGATIVE)),
-    )
-    return events.filter(at_last).select(BOUNDARY_COLUMNS)
-
-
 def known_schema(description: DatasetDescription) -> pa.Schema:
     """Returns the schema of the ``known`` tables."""
     return pa.schema([("user", ARROW_TYPES[description.user.type]), ("known", pa.int64())])
@@ -206,8 +202,6 @@ def item_schema(description: DatasetDescription) -> pa.Schema:
 
 
 def write_parquet(table: pa.Table, path: str) -> None:
-    """Writes a table under a temporary name and renames it."""
-    temporary = f"{path}.tmp"
-    with FileSystems.create(temporary) as stream:
+    """Writes a table."""
+    with replacing(path) as stream:
         pa.parquet.write_table(table, stream, compression="zstd")
-    FileSystems.rename([temporary], [path])

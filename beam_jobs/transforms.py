@@ -8,6 +8,7 @@ import uuid
 import zoneinfo
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from beam_jobs.columns import concat, fill_missing, from_ipc, hashes, mix, singl
 from beam_jobs.config import DataConfig
 from beam_jobs.encode import encode, shard_batches, write_records
 from beam_jobs.events import ORIGIN, Bounds, Origin, clean_events
+from beam_jobs.files import replacing
 from beam_jobs.negatives import add_negatives
 from beam_jobs.normalise import event_schema, local_days, normalise
 from beam_jobs.prior import read_prior
@@ -35,7 +37,9 @@ from schemas.dataset import DatasetDescription, Negatives
 Part = tuple[str, bytes]
 Shard = dict[str, bytes]
 
-LOG, HISTORY, KNOWN, USERS, BOUNDARY = "log", "history", "known", "users", "boundary"
+LOG, HISTORY, KNOWN, USERS = "log", "history", "known", "users"
+
+_SUMMARY = "summary.json"
 
 _progress = logging.getLogger("lengthwise.progress")
 
@@ -59,11 +63,13 @@ class Layout:
 
     def make_folders(self) -> None:
         """Makes the folders."""
-        for split in features.SPLITS:
-            FileSystems.mkdirs(self.split_folder(split))
-        FileSystems.mkdirs(self.dead_letters)
-        if self.snapshot is not None:
-            FileSystems.mkdirs(self.snapshot)
+        for folder in self.folders():
+            FileSystems.mkdirs(folder)
+
+    def folders(self) -> list[str]:
+        """All folders that files are written into."""
+        folders = [self.split_folder(split) for split in features.SPLITS]
+        return [*folders, self.dead_letters, *([self.snapshot] if self.snapshot else [])]
 
     def split_folder(self, split: str) -> str:
         """Folder of a split, as TFX lays out Examples artifacts."""
@@ -75,9 +81,8 @@ class Layout:
             return
         lines = "".join(f'{{"reason": {json.dumps(r)}, "row": {row}}}\n' for r, row in rejected)
         path = FileSystems.join(self.dead_letters, f"{name}.jsonl")
-        with FileSystems.create(f"{path}.tmp", mime_type="text/plain") as stream:
+        with replacing(path) as stream:
             stream.write(lines.encode())
-        FileSystems.rename([f"{path}.tmp"], [path])
 
     def write_summary(
         self, counts: Counter[str], bounds: Bounds, last_time: int, item_counts: bytes
@@ -88,12 +93,12 @@ class Layout:
                 from_ipc(item_counts), FileSystems.join(self.snapshot, "items.parquet")
             )
         values = {"counts": dict(counts), "bounds": asdict(bounds), "last_time": last_time}
-        with FileSystems.create(FileSystems.join(self.output, "summary.json.tmp")) as stream:
+        with replacing(FileSystems.join(self.output, _SUMMARY)) as stream:
             stream.write(json.dumps(values).encode())
 
     def read_summary(self) -> tuple[Counter[str], Bounds, int]:
         """Reads and removes what :meth:`write_summary` wrote."""
-        path = FileSystems.join(self.output, "summary.json.tmp")
+        path = FileSystems.join(self.output, _SUMMARY)
         with FileSystems.open(path) as stream:
             values = json.loads(stream.read())
         FileSystems.delete([path])
@@ -183,7 +188,7 @@ class ReadSnapshot(beam.DoFn):
         self._shards = shards
 
     def process(self, folder: str) -> Iterator[Any]:
-        for kind, pattern in ((HISTORY, "events"), (KNOWN, "known"), (BOUNDARY, "boundary")):
+        for kind, pattern in ((HISTORY, "events"), (KNOWN, "known")):
             files = FileSystems.match([FileSystems.join(folder, f"{pattern}-*.parquet")])
             for metadata in files[0].metadata_list:
                 yield from by_shard(_read_parquet(metadata.path), "user", kind, self._shards)
@@ -206,8 +211,7 @@ class CleanShard(beam.DoFn):
         tables: dict[str, list[bytes]] = defaultdict(list)
         for kind, data in parts:
             tables[kind].append(data)
-        boundary = concat(tables[BOUNDARY]) if tables[BOUNDARY] else None
-        clean = clean_events(self._all_events(tables), bounds, boundary)
+        clean = clean_events(self._all_events(tables), bounds)
         rejected = [
             (row.pop("reason"), json.dumps(row, default=str)) for row in clean.rejected.to_pylist()
         ]
@@ -350,9 +354,14 @@ class WriteShard(beam.DoFn):
             self._config,
         )
         counts: Counter[str] = Counter()
-        with _ShardFiles(self._layout, shard, self._config.shards) as files:
+        name = f"data_tfrecord-{shard:05d}-of-{self._config.shards:05d}"
+        with ExitStack() as stack:
+            paths = {
+                s: FileSystems.join(self._layout.split_folder(s), name) for s in features.SPLITS
+            }
+            files = {split: stack.enter_context(replacing(path)) for split, path in paths.items()}
             for split, batch in batches:
-                files.write(split, encode(batch))
+                write_records(encode(batch), files[split])
                 labels = np.asarray(single(batch.column(features.LABEL)).flatten())
                 counts[f"examples:{split}"] += len(labels)
                 counts[f"positives:{split}"] += int(labels.sum())
@@ -369,42 +378,10 @@ class WriteShard(beam.DoFn):
         carried, known = snapshots.carried_state(
             events, known, self._description, self._config.history, last_time
         )
-        parts = {
-            "events": carried,
-            "known": known,
-            "boundary": snapshots.boundary_rows(events, last_time),
-        }
         assert self._layout.snapshot is not None
-        for name, table in parts.items():
+        for name, table in (("events", carried), ("known", known)):
             path = FileSystems.join(self._layout.snapshot, f"{name}-{shard:05d}.parquet")
             snapshots.write_parquet(table, path)
-
-
-class _ShardFiles:
-    """The TFRecord files of one shard, one a split, renamed when all are complete."""
-
-    def __init__(self, layout: Layout, shard: int, shards: int):
-        name = f"data_tfrecord-{shard:05d}-of-{shards:05d}"
-        self._paths = {
-            split: FileSystems.join(layout.split_folder(split), name) for split in features.SPLITS
-        }
-        self._streams = {
-            split: FileSystems.create(f"{path}.tmp") for split, path in self._paths.items()
-        }
-
-    def __enter__(self) -> _ShardFiles:
-        return self
-
-    def write(self, split: str, records: list[bytes]) -> None:
-        """Appends records to the file of a split."""
-        write_records(records, self._streams[split])
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for stream in self._streams.values():
-            stream.close()
-        if kind is None:
-            paths = list(self._paths.values())
-            FileSystems.rename([f"{path}.tmp" for path in paths], paths)
 
 
 def by_shard(
