@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -15,7 +17,7 @@ from beam_jobs.errors import InputError
 from schemas.dataset import DatasetDescription, FileFormat
 
 BATCH_ROWS = 65_536
-_CSV_BLOCK = 8 << 20
+_BLOCK = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def read_batches(
     Args:
         file: the file.
         columns: columns to read; all values of CSV come as strings.
-        bad_lines: receives CSV lines with the wrong number of columns.
+        bad_lines: receives lines of CSV with the wrong number of columns and lines that are
+            no JSON; where it is not given, they are an error.
 
     Raises:
         InputError: the file cannot be read as its format.
@@ -103,21 +106,31 @@ def read_batches(
             elif file.format is FileFormat.CSV:
                 yield from _read_csv(stream, columns, bad_lines)
             else:
-                yield from _read_json_lines(stream, columns)
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+                yield from _read_json_lines(stream, columns, bad_lines)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        # Arrow tells of corrupt pages in an OSError.
         raise InputError(f"{file.path}: not readable as {file.format.value}: {error}") from error
 
 
 def read_table(files: list[RawFile], columns: list[str]) -> pa.Table:
-    """Reads the columns of small files as one table."""
+    """Reads the columns of small files as one table.
+
+    Raises:
+        InputError: a file cannot be read, or a column is of another kind in another file.
+    """
     batches = [batch for file in files for batch in read_batches(file, columns)]
     if not batches:
         return pa.table({column: pa.array([], pa.string()) for column in columns})
-    return pa.Table.from_batches(batches).combine_chunks()
+    tables = [pa.Table.from_batches([batch]) for batch in batches]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+    except pa.ArrowTypeError as error:
+        names = ", ".join(file.path for file in files)
+        raise InputError(f"{names}: columns of different types: {error}") from error
 
 
 def _read_csv(
-    stream: object, columns: list[str], bad_lines: list[str] | None
+    stream: BinaryIO, columns: list[str], bad_lines: list[str] | None
 ) -> Iterator[pa.RecordBatch]:
     def handle(row: pa.csv.InvalidRow) -> str:
         if bad_lines is None:
@@ -127,7 +140,7 @@ def _read_csv(
 
     reader = pa.csv.open_csv(
         stream,
-        read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK, use_threads=False),
+        read_options=pa.csv.ReadOptions(block_size=_BLOCK, use_threads=False),
         parse_options=pa.csv.ParseOptions(invalid_row_handler=handle),
         convert_options=pa.csv.ConvertOptions(
             include_columns=columns,
@@ -139,12 +152,66 @@ def _read_csv(
     yield from reader
 
 
-def _read_json_lines(stream: object, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    table = pa.json.read_json(stream, read_options=pa.json.ReadOptions(use_threads=False))
-    missing = [column for column in columns if column not in table.column_names]
-    for column in missing:
-        table = table.append_column(column, pa.nulls(table.num_rows))
-    yield from table.select(columns).to_batches(BATCH_ROWS)
+def _read_json_lines(
+    stream: BinaryIO, columns: list[str], bad_lines: list[str] | None
+) -> Iterator[pa.RecordBatch]:
+    for block in _line_blocks(stream):
+        try:
+            table = _parse_json(block)
+        except pa.ArrowInvalid:
+            if bad_lines is None:
+                raise
+            good, bad = _split_json(block)
+            if not bad:
+                raise
+            bad_lines += bad
+            table = _parse_json(good)
+        for column in columns:
+            # A key that no line of the block has.
+            if column not in table.column_names:
+                table = table.append_column(column, pa.nulls(table.num_rows))
+        yield from table.select(columns).to_batches(BATCH_ROWS)
+
+
+def _line_blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """Cuts a stream into blocks of whole lines."""
+    rest = b""
+    while data := stream.read(_BLOCK):
+        lines, newline, tail = (rest + data).rpartition(b"\n")
+        rest = tail
+        if lines.strip():
+            yield lines + newline
+    if rest.strip():
+        yield rest
+
+
+def _parse_json(block: bytes) -> pa.Table:
+    if not block.strip():
+        return pa.table({})
+    read = pa.json.ReadOptions(use_threads=False, block_size=len(block) + 1)
+    table = pa.json.read_json(pa.BufferReader(block), read_options=read)
+    # JSON has no times: a text that looks like one stays the text it is, as in CSV.
+    texts = [f.name for f in table.schema if pa.types.is_timestamp(f.type)]
+    if texts:
+        schema = pa.schema([(name, pa.string()) for name in texts])
+        parse = pa.json.ParseOptions(explicit_schema=schema)
+        table = pa.json.read_json(pa.BufferReader(block), read_options=read, parse_options=parse)
+    return table
+
+
+def _split_json(block: bytes) -> tuple[bytes, list[str]]:
+    """Separates the lines that are no JSON object."""
+    good, bad = [], []
+    for line in block.splitlines():
+        try:
+            is_row = isinstance(json.loads(line), dict)
+        except ValueError:
+            is_row = not line.strip()
+        if is_row:
+            good.append(line)
+        else:
+            bad.append(line.decode("utf-8", "replace"))
+    return b"\n".join(good), bad
 
 
 def _header(file: RawFile) -> list[str]:
@@ -153,5 +220,6 @@ def _header(file: RawFile) -> list[str]:
             return list(pa.parquet.ParquetFile(stream).schema_arrow.names)
         if file.format is FileFormat.CSV:
             return list(pa.csv.open_csv(stream).schema.names)
-        first = stream.readline()
-        return list(pa.json.read_json(pa.BufferReader(first)).column_names)
+        # One line need not have every key.
+        good, _ = _split_json(next(_line_blocks(stream), b""))
+        return list(_parse_json(good).column_names)
