@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -39,7 +39,7 @@ METHOD_NAMES = {
     "classify": tf.compat.v1.saved_model.signature_constants.CLASSIFY_METHOD_NAME,
 }
 
-Scores = dict[str, tf.Tensor]
+Scores: TypeAlias = dict[str, tf.Tensor]
 
 
 def export_ranker(
@@ -129,9 +129,7 @@ def _score_signature(
         )
         for feature in wanted
     }
-    specs[features.HISTORY_LENGTH] = tf.TensorSpec(
-        [None], tf.int64, name=features.HISTORY_LENGTH
-    )
+    specs[features.HISTORY_LENGTH] = tf.TensorSpec([None], tf.int64, name=features.HISTORY_LENGTH)
 
     @tf.function(input_signature=[specs])
     def score(tensors: dict[str, tf.Tensor]) -> Scores:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -18,7 +18,7 @@ from models.plan import FIELDS, FIRST_INDEX, NUMBERS, RankerPlan
 from schemas import features
 from schemas.profile import SequenceProfile
 
-Features = Mapping[str, tf.Tensor | tf.RaggedTensor]
+Features: TypeAlias = Mapping[str, tf.Tensor | tf.RaggedTensor]
 
 
 class ItemVectors(NamedTuple):
@@ -144,8 +144,7 @@ class Ranker(tfrs.Model):
             target=self._item_vector(tf.gather(rows, tf.stack(targets, axis=-1))),
             rows=rows,
             events=[
-                ragged.with_values(values)
-                for ragged, values in zip(histories, events, strict=True)
+                ragged.with_values(values) for ragged, values in zip(histories, events, strict=True)
             ],
         )
 

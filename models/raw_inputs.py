@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import tensorflow as tf
 
@@ -16,8 +17,8 @@ from models.plan import RankerPlan
 from schemas import features
 from schemas.dataset import FieldType
 
-RawSpec = Mapping[str, tf.io.FixedLenFeature | tf.io.VarLenFeature | tf.io.RaggedFeature]
-Tensors = dict[str, tf.Tensor | tf.SparseTensor | tf.RaggedTensor]
+RawSpec: TypeAlias = Mapping[str, tf.io.FixedLenFeature | tf.io.VarLenFeature | tf.io.RaggedFeature]
+Tensors: TypeAlias = dict[str, tf.Tensor | tf.SparseTensor | tf.RaggedTensor]
 
 _TYPES = {FieldType.INT: tf.int64, FieldType.FLOAT: tf.float32, FieldType.STRING: tf.string}
 
@@ -49,9 +50,7 @@ class RawFeature:
 def raw_features(plan: RankerPlan) -> list[RawFeature]:
     """Returns the raw features that a ranker reads, lists last."""
     found = [
-        RawFeature(
-            name=item.name, dtype=_TYPES[item.type], required=item.name == features.ITEM_ID
-        )
+        RawFeature(name=item.name, dtype=_TYPES[item.type], required=item.name == features.ITEM_ID)
         for item in (*plan.item_parts, *plan.categories)
     ]
     found += [

@@ -143,8 +143,7 @@ def fit(
         logger.info("refit on training and validation split, %d epochs", best)
         loop = TrainingLoop(factory, [*train_files, *validation_files])
         refit_epochs = [
-            loop.run_epoch(number, f"refit, epoch {number}/{best}")
-            for number in range(1, best + 1)
+            loop.run_epoch(number, f"refit, epoch {number}/{best}") for number in range(1, best + 1)
         ]
     return FitResult(
         ranker=loop.ranker,

@@ -248,9 +248,7 @@ def check_classes(rows: int, positives: int, *, split: str) -> None:
 
 
 def _report(done: int, total: int | None, note: str) -> None:
-    progress.info(
-        "train", extra={"done": done, "total": total, "unit": "examples", "note": note}
-    )
+    progress.info("train", extra={"done": done, "total": total, "unit": "examples", "note": note})
 
 
 def _blank_batch(plan: RankerPlan) -> dict[str, tf.Tensor | tf.RaggedTensor]:

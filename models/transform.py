@@ -29,7 +29,7 @@ seconds, whatever the size of the data.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -38,7 +38,7 @@ from models import plan as plans
 from schemas import features
 from schemas.dataset import FieldType, Scale
 
-Values = tf.Tensor | tf.SparseTensor | tf.RaggedTensor
+Values: TypeAlias = tf.Tensor | tf.SparseTensor | tf.RaggedTensor
 
 # A z-score beyond this is an outlier or a unit error; it must not swamp the head.
 LARGEST_Z_SCORE = 8.0

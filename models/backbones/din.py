@@ -40,7 +40,7 @@ class DinBackbone(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Builds the activation unit."""
-        self.unit.build((input_shape[0], input_shape[1]))
+        self.unit.build(input_shape[0])
         super().build(input_shape)
 
     def call(self, inputs: SequenceInputs) -> tf.Tensor:
@@ -50,7 +50,7 @@ class DinBackbone(keras.layers.Layer):
 
     def attention(self, inputs: SequenceInputs) -> tf.Tensor:
         """Returns the weights of the events, float32 [rows, length]."""
-        return masked_softmax(self.unit((inputs.target, inputs.history)), inputs.mask)
+        return masked_softmax(self.unit(inputs.target, inputs.history), inputs.mask)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

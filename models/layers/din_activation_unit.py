@@ -28,17 +28,19 @@ class DinActivationUnit(keras.layers.Layer):
     Args:
         hidden_units: widths of the hidden layers, each followed by a PReLU.
 
-    Inputs:
-        A pair (target [rows, dim], events [rows, length, dim]). Padding is scored like any
-        event, from its own values alone: masking is left to the caller.
+    Call arguments:
+        target: ``[rows, dim]``.
+        events: ``[rows, length, dim]``, of the same width. Padding is scored like any event,
+            from its own values alone: masking is left to the caller.
 
-    Output:
-        Logits [rows, length]; length may be 0.
+    Returns:
+        Logits ``[rows, length]``; length may be 0.
 
     Example:
-        >>> unit = DinActivationUnit(hidden_units=(64,))
-        >>> unit((tf.ones([2, 8]), tf.ones([2, 5, 8]))).shape
-        TensorShape([2, 5])
+
+    >>> unit = DinActivationUnit(hidden_units=(64,))
+    >>> unit(tf.ones([2, 8]), tf.ones([2, 5, 8])).shape
+    TensorShape([2, 5])
     """
 
     def __init__(self, hidden_units: Sequence[int] = (64,), **kwargs: Any) -> None:
@@ -60,8 +62,8 @@ class DinActivationUnit(keras.layers.Layer):
         ]
 
     def build(self, input_shape: Any) -> None:
-        """Makes the weights; ``input_shape`` is the pair of input shapes."""
-        dim = int(input_shape[0][-1])
+        """Makes the weights; ``input_shape`` is that of the target."""
+        dim = int(input_shape[-1])
         units = self.hidden_units[0]
         # One matrix, so that it starts like the plain form's; rows of t, s, t - s, t * s.
         self.kernel = self.add_weight(
@@ -78,12 +80,15 @@ class DinActivationUnit(keras.layers.Layer):
             dense.build((None, None, width))
         super().build(input_shape)
 
-    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    def call(self, target: tf.Tensor, events: tf.Tensor) -> tf.Tensor:
         """Scores events against the target; see the class."""
-        target, events = inputs
-        kernel = tf.cast(self.kernel, self.compute_dtype)
+        # Keras 2 casts the first argument of a call only.
+        target, events, kernel, bias = (
+            tf.cast(tensor, self.compute_dtype)
+            for tensor in (target, events, self.kernel, self.bias)
+        )
         of_target, of_event, of_difference, of_product = tf.split(kernel, 4, axis=0)  # [dim, units]
-        by_target = target @ (of_target + of_difference) + tf.cast(self.bias, self.compute_dtype)
+        by_target = tf.matmul(target, of_target + of_difference) + bias
         by_event = tf.einsum("rld,du->rlu", events, of_event - of_difference)
         product = target[:, tf.newaxis, :] * events
         by_product = tf.einsum("rld,du->rlu", product, of_product)

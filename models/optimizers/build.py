@@ -11,6 +11,7 @@ from models.config import TableOptimizer, TrainConfig
 from models.optimizers.lazy_adam import LazyAdam
 from models.optimizers.rowwise_adagrad import RowwiseAdagrad
 
+
 def make_optimizer(
     config: TrainConfig, tables: Sequence[tf.Variable], dense: Sequence[tf.Variable]
 ) -> tf.keras.optimizers.legacy.Optimizer:

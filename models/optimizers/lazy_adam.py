@@ -7,11 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-keras = tf.keras
 
-
-@keras.utils.register_keras_serializable(package="lengthwise")
-class LazyAdam(keras.optimizers.Optimizer):
+@tf.keras.utils.register_keras_serializable(package="lengthwise")
+class LazyAdam(tf.keras.optimizers.Optimizer):
     """Adam (arXiv 1412.6980) on the rows that the gradient holds, at a cost of those rows.
 
     For each such row w with gradient g, at step t (counted over all steps)::

@@ -7,11 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-keras = tf.keras
 
-
-@keras.utils.register_keras_serializable(package="lengthwise")
-class RowwiseAdagrad(keras.optimizers.Optimizer):
+@tf.keras.utils.register_keras_serializable(package="lengthwise")
+class RowwiseAdagrad(tf.keras.optimizers.Optimizer):
     """Adagrad whose step size is per row, not per weight.
 
     For each row w with gradient g, of the rows that the gradient holds::

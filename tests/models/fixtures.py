@@ -40,7 +40,10 @@ def make_description(id_type: str = "int") -> DatasetDescription:
             "item": {"column": "item_id", "type": id_type},
             "time": {"column": "time_ms", "years": [2025, 2026]},
             "label": {"column": "clicked"},
-            "actions": [{"name": "click", "when": ["clicked"], "positive": True}, {"name": "exposure"}],
+            "actions": [
+                {"name": "click", "when": ["clicked"], "positive": True},
+                {"name": "exposure"},
+            ],
             "context": [
                 {"name": "surface", "type": "string"},
                 {"name": "hour", "type": "int", "derive": "hour_of_day"},
@@ -54,7 +57,10 @@ def make_description(id_type: str = "int") -> DatasetDescription:
                 "item": {
                     "files": ["items.csv"],
                     "key": "item_id",
-                    "fields": [{"name": "category", "type": "string"}, {"name": "author", "type": "int"}],
+                    "fields": [
+                        {"name": "category", "type": "string"},
+                        {"name": "author", "type": "int"},
+                    ],
                 },
             },
             "history_fields": ["category"],
@@ -194,10 +200,10 @@ def run_transform(
         }
         train = sources["train"]
         function = (
-            (batches["train"], train.TensorAdapterConfig())
-            | "Analyze" >> tft_beam.AnalyzeDataset(
-                functools.partial(preprocessing_fn, custom_config=dict(config))
-            )
+            batches["train"],
+            train.TensorAdapterConfig(),
+        ) | "Analyze" >> tft_beam.AnalyzeDataset(
+            functools.partial(preprocessing_fn, custom_config=dict(config))
         )
         _ = function | tft_beam.WriteTransformFn(graph)
         tft.tf_metadata.metadata_io.write_metadata(
@@ -205,15 +211,14 @@ def run_transform(
         )
         for split, source in sources.items():
             data, _ = (
-                ((batches[split], source.TensorAdapterConfig()), function)
-                | f"Transform {split}" >> tft_beam.TransformDataset(output_record_batches=True)
-            )
+                (batches[split], source.TensorAdapterConfig()),
+                function,
+            ) | f"Transform {split}" >> tft_beam.TransformDataset(output_record_batches=True)
             _ = (
                 data
                 | f"Encode {split}" >> beam.FlatMap(_encode)
-                | f"Write {split}" >> beam.io.WriteToTFRecord(
-                    files[split], num_shards=2, file_name_suffix=".gz"
-                )
+                | f"Write {split}"
+                >> beam.io.WriteToTFRecord(files[split], num_shards=2, file_name_suffix=".gz")
             )
     return tft.TFTransformOutput(graph), {split: f"{path}*" for split, path in files.items()}
 

@@ -1,0 +1,64 @@
+"""Tests of the model and training configuration."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from models.config import ActionFusion, ModelConfig, TrainConfig
+from schemas import features
+from schemas.loading import ConfigError, build, to_plain
+
+
+def test_round_trip_through_plain_values() -> None:
+    config = ModelConfig(embedding_dim=16, inputs_excluded=("tab",))
+    assert build(ModelConfig, to_plain(config), where="model") == config
+    train = TrainConfig(seed=3, refit=True)
+    assert build(TrainConfig, to_plain(train), where="train") == train
+
+
+@pytest.mark.parametrize("name", sorted(features.NEVER_INPUTS))
+def test_density_and_label_are_refused_as_inputs(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.*can never be an input"):
+        build(ModelConfig, {"extra_inputs": [name]}, where="model")
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        (ModelConfig, {"backbone": "hyformer"}, "not built yet; pooled, din are accepted"),
+        (ModelConfig, {"backbone": "gru"}, "backbone"),
+        (ModelConfig, {"extra_inputs": ["timestamp"]}, "history_length_total"),
+        (ModelConfig, {"embedding_dim": 0}, "embedding_dim 0: at least 1"),
+        (ModelConfig, {"hidden_units": []}, "hidden_units"),
+        (ModelConfig, {"dropout": 1.0}, "dropout 1.0: 0 to below 1"),
+        (ModelConfig, {"embedding_l2": -1.0}, "embedding_l2"),
+        (ModelConfig, {"embedding_init_std": 0.0}, "embedding_init_std"),
+        (ModelConfig, {"embeding_dim": 3}, "did you mean 'embedding_dim'"),
+        (TrainConfig, {"batch_size": 0}, "batch_size 0"),
+        (TrainConfig, {"seed": -1}, "seed -1"),
+        (TrainConfig, {"learning_rate": 0.0}, "learning_rate 0.0"),
+        (TrainConfig, {"table_optimizer": "sgd"}, "table_optimizer"),
+        (TrainConfig, {"metric": "accuracy"}, "metric"),
+    ],
+)
+def test_bad_values_are_named(section: Any, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(section, values, where="section")
+
+
+def test_action_fusion_follows_the_protocol() -> None:
+    assert ModelConfig().fusion("typed_exposure") is ActionFusion.ADD
+    assert ModelConfig().fusion("click_only") is ActionFusion.NONE
+    chosen = ModelConfig(action_fusion=ActionFusion.CONCAT)
+    assert chosen.fusion("typed_exposure") is ActionFusion.CONCAT
+    with pytest.raises(ValueError, match=r"action_fusion 'concat'.*found click_only"):
+        chosen.fusion("click_only")
+
+
+def test_configuration_does_not_import_tensorflow() -> None:
+    code = "import models.plan, models.metrics, sys; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
