@@ -15,8 +15,8 @@ ARROW_TYPES = {
     FieldType.STRING: pa.string(),
     FieldType.FLOAT: pa.float32(),
 }
-# At most 18 digits, so that the cast to int64 cannot overflow.
-_INTEGER_TEXT = r"^[+-]?[0-9]{1,18}(\.0*)?$"
+_INTEGER_TEXT = r"^[+-]?[0-9]+(\.0*)?$"
+_LARGEST = str(2**63 - 1)
 
 
 def single(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -52,15 +52,9 @@ def convert(
         converted = _to_int(column)
     else:
         converted = _to_float(column)
-    if missing and kind is not FieldType.STRING:
-        converted = _without_missing(converted, missing)
-        # A value written another way (-124.0 for -124) is missing, not invalid.
-        invalid = present & ~np.asarray(converted.is_valid())
-        if invalid.any():
-            again = _to_int(column) if kind is FieldType.INT else _to_float(column)
-            invalid &= ~np.asarray(again.is_valid())
-        return converted, invalid
-    return converted, present & ~np.asarray(converted.is_valid())
+    invalid = present & ~np.asarray(converted.is_valid())
+    # A missing value may be written another way, such as -124.0 for -124.
+    return _without_missing(converted, missing), invalid
 
 
 def fill_missing(column: pa.Array, kind: FieldType) -> pa.Array:
@@ -128,26 +122,34 @@ def concat(parts: list[bytes]) -> pa.Table:
 
 
 def _without_missing(column: pa.Array, missing: tuple[str | int | float, ...]) -> pa.Array:
-    if not missing:
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        # Empty text stands for a missing value in every format, as in CSV.
+        values = pa.array(["", *(str(m) for m in missing)])
+    else:
+        values = _numbers(missing, column.type)
+    if not len(values):
         return column
-    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    values = [str(m) for m in missing] if is_text else [m for m in missing if _is_number(m)]
-    if not values:
-        return column
-    found = pc.is_in(column, value_set=pa.array(values).cast(column.type, safe=False))
+    found = pc.is_in(column, value_set=values.cast(column.type))
     return pc.if_else(found, pa.scalar(None, column.type), column)
 
 
-def _is_number(value: str | int | float) -> bool:
-    return isinstance(value, int | float)
+def _numbers(missing: tuple[str | int | float, ...], kind: pa.DataType) -> pa.Array:
+    """Returns the numbers among ``missing`` that a column of a type can hold at all."""
+    numbers = []
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        for value in missing:
+            try:
+                numbers.append(pa.array([value], kind))
+            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+                continue
+    return pa.concat_arrays(numbers) if numbers else pa.array([], kind)
 
 
 def _to_string(column: pa.Array) -> pa.Array:
     try:
-        text = column.cast(pa.string())
+        return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return pa.nulls(len(column), pa.string())
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
 def _to_int(column: pa.Array) -> pa.Array:
@@ -158,22 +160,32 @@ def _to_int(column: pa.Array) -> pa.Array:
         whole = pc.and_(pc.equal(column, pc.round(column)), pc.less(pc.abs(column), 1e18))
         return pc.if_else(whole, column, pa.scalar(None, kind)).cast(pa.int64(), safe=False)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        text = pc.if_else(pc.equal(column, ""), pa.scalar(None, kind), column)
-        try:
-            return text.cast(pa.int64())
-        except pa.ArrowInvalid:
-            text = pc.utf8_trim_whitespace(text)
-            good = pc.match_substring_regex(text, _INTEGER_TEXT)
-            text = pc.if_else(good, text, pa.scalar(None, kind))
-            text = pc.replace_substring_regex(text, r"(^\+)|(\.0*$)", "")
-            return text.cast(pa.int64())
+        return _text_to_int(column)
     return pa.nulls(len(column), pa.int64())
+
+
+def _text_to_int(text: pa.Array) -> pa.Array:
+    try:
+        # What one row holds must not decide what another means: the cast knows hexadecimal
+        # numbers, but only where all rows are numbers.
+        if not pc.any(pc.match_substring(text, "x", ignore_case=True)).as_py():
+            return text.cast(pa.int64())
+    except pa.ArrowInvalid:
+        pass
+    text = pc.utf8_trim_whitespace(text)
+    good = pc.match_substring_regex(text, _INTEGER_TEXT)
+    text = pc.if_else(good, text, pa.scalar(None, text.type))
+    text = pc.replace_substring_regex(text, r"(^\+)|(\.0*$)", "")
+    digits = pc.utf8_ltrim(pc.replace_substring_regex(text, "^-", ""), "0")
+    length = pc.utf8_length(digits)
+    same_length = pc.and_(pc.equal(length, len(_LARGEST)), pc.less_equal(digits, _LARGEST))
+    fits = pc.or_(pc.less(length, len(_LARGEST)), same_length)
+    return pc.if_else(fits, text, pa.scalar(None, text.type)).cast(pa.int64())
 
 
 def _to_float(column: pa.Array) -> pa.Array:
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, kind), column)
         try:
             column = column.cast(pa.float64())
         except pa.ArrowInvalid:
