@@ -155,7 +155,11 @@ def write_rows(
             writer.writeheader()
             writer.writerows({k: "" if r[k] is None else r[k] for k in types} for r in rows)
     else:
-        lines = [json.dumps({k: r[k] for k in types if r[k] is not None}) for r in rows]
+        # A key may be absent where there is no value, but not in every line.
+        lines = [
+            json.dumps({k: r[k] for k in types if r[k] is not None or not number})
+            for number, r in enumerate(rows)
+        ]
         path.write_text("".join(f"{line}\n" for line in lines))
 
 
