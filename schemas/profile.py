@@ -57,7 +57,7 @@ class SequenceProfile:
 
     def to_json(self) -> str:
         """Returns the profile as indented JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> SequenceProfile:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -15,11 +15,12 @@ import pandas as pd
 import pyarrow as pa
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx.components.util import examples_utils, tfxio_utils
+from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
+from tfx_bsl.coders import example_coder
 
 from components.columns import single_values
 from components.sequence_profile.profile import ProfileCounts, make_profile
@@ -28,6 +29,8 @@ from schemas.profile import PROFILE_FILE
 
 EXAMPLES_KEY = "examples"
 PROFILE_KEY = "profile"
+BATCH = 4096
+READ_BUFFER_BYTES = 1 << 20
 
 _LOG = logging.getLogger(__name__)
 _NUMBERS = (
@@ -65,17 +68,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         if features.TRAIN_SPLIT not in splits:
             raise ValueError(f"examples: no split {features.TRAIN_SPLIT!r} among {splits}")
         output.span = examples.span
-        source = tfxio_utils.get_split_tfxio(
-            [examples],
-            features.TRAIN_SPLIT,
-            telemetry_descriptors=["SequenceProfile"],
-            schema=_schema_of(examples),
-        ).BeamSource()
+        pattern = examples_utils.get_split_file_patterns([examples], features.TRAIN_SPLIT)[0]
+        files = sorted(fileio.glob(pattern))
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
-                | "ReadTrain" >> source
-                | "Count" >> beam.Map(count_batch)
+                | "Files" >> beam.Create(files)
+                | "Spread" >> beam.Reshuffle()
+                | "Count" >> beam.FlatMap(count_file, schema=_schema_of(files))
                 | "Merge" >> beam.CombineGlobally(ProfileCombineFn())
                 | "Write"
                 >> beam.Map(
@@ -103,6 +103,16 @@ class ProfileCombineFn(beam.CombineFn):
 
     def extract_output(self, accumulator: ProfileCounts) -> ProfileCounts:
         return accumulator
+
+
+def count_file(file: str, *, schema: schema_pb2.Schema) -> Iterator[ProfileCounts]:
+    """Counts the examples of a file, a batch at a time.
+
+    TensorFlow reads the records: Beam's own source takes Python for each of them.
+    """
+    decoder = example_coder.ExamplesToRecordBatchDecoder(schema.SerializeToString())
+    for batch in _records(file).batch(BATCH):
+        yield count_batch(decoder.DecodeBatch(batch.numpy()))
 
 
 def count_batch(records: pa.RecordBatch) -> ProfileCounts:
@@ -134,20 +144,22 @@ def write_profile(counts: ProfileCounts, *, folder: str, **properties: Any) -> N
     )
 
 
-def _schema_of(examples: Artifact) -> schema_pb2.Schema:
+def _schema_of(files: list[str]) -> schema_pb2.Schema:
     """Describes only the features that are read, so that no history list is decoded."""
-    pattern = examples_utils.get_split_file_patterns([examples], features.TRAIN_SPLIT)[0]
     kind = schema_pb2.INT
-    for file in sorted(fileio.glob(pattern)):
-        compression = "GZIP" if file.endswith(".gz") else ""
-        record = next(iter(tf.data.TFRecordDataset(file, compression).take(1)), None)
-        if record is not None:
+    for file in files:
+        for record in _records(file).take(1):
             item = tf.train.Example.FromString(record.numpy()).features.feature[features.ITEM_ID]
-            kind = schema_pb2.BYTES if item.WhichOneof("kind") == "bytes_list" else schema_pb2.INT
-            break
+            if item.WhichOneof("kind") == "bytes_list":
+                kind = schema_pb2.BYTES
     return schema_pb2.Schema(
         feature=[
             *(schema_pb2.Feature(name=name, type=schema_pb2.INT) for name in _NUMBERS),
             schema_pb2.Feature(name=features.ITEM_ID, type=kind),
         ]
     )
+
+
+def _records(file: str) -> tf.data.Dataset:
+    compression = "GZIP" if file.endswith(".gz") else ""
+    return tf.data.TFRecordDataset(file, compression, buffer_size=READ_BUFFER_BYTES)
