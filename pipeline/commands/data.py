@@ -52,7 +52,7 @@ def _describe(arguments: argparse.Namespace) -> int:
         "history": to_plain(config.data.history),
         "files": files,
     }
-    sys.stdout.write(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    sys.stdout.write(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=200))
     return 0
 
 

@@ -112,12 +112,19 @@ def _exit_code(error: BaseException) -> int:
 
 
 def _message(error: BaseException) -> str:
+    from components.errors import DataRefused, PushFailed
+    from models.training import TrainingError
+
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the next run picks up"
-    text = str(error).strip() or type(error).__name__
     if isinstance(error, OSError) and error.filename:
         return f"{error.strerror}: {error.filename}"
-    return text
+    text = str(error).strip()
+    if isinstance(error, ConfigError | InputError | DataRefused | PushFailed | TrainingError):
+        return text
+    # Not one of ours: its own words may fill pages, and all of them are in the log.
+    first_line = text.partition("\n")[0]
+    return f"{type(error).__name__}: {first_line[:300]}".rstrip(": ")
 
 
 def _report(summary: Summary, console: Console, duration: str, log: Path) -> None:

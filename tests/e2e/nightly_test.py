@@ -1,0 +1,123 @@
+"""Runs as a scheduler starts them: the first, one with nothing new, refusals."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.e2e.runs import Workspace
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("nightly"))
+
+
+@pytest.fixture(scope="module")
+def first(workspace: Workspace) -> tuple[int, dict[str, Any], str]:
+    return workspace.run()
+
+
+def test_first_run_pushes_a_model(
+    workspace: Workspace, first: tuple[int, dict[str, Any], str]
+) -> None:
+    code, summary, output = first
+    assert code == 0, output
+    assert summary["status"] == "pushed"
+    assert workspace.versions() == ["1"]
+    assert Path(summary["version"]) == workspace.root / "serving" / "1"
+    assert (workspace.root / "serving" / "1" / "saved_model.pb").exists()
+    assert str(workspace.root / "serving" / "1") in output
+    assert "Traceback" not in output
+    overall = summary["overall"]
+    assert {"auc", "log_loss", "example_count"} <= set(overall)
+    assert overall["example_count"] == summary["counters"]["examples:test"]
+    by_length = [
+        v for k, v in summary["slices"].items() if k.startswith("length_bucket:") and "," not in k
+    ]
+    assert sum(metrics["example_count"] for metrics in by_length) == overall["example_count"]
+    assert summary["counters"]["rows_read"] == 6000
+    assert all(step["seconds"] >= 0 for step in summary["steps"].values())
+    assert not list((workspace.root / "tmp").glob("*"))
+
+
+def test_a_run_with_nothing_new_trains_and_pushes_nothing(
+    workspace: Workspace, first: tuple[int, dict[str, Any], str]
+) -> None:
+    code, summary, output = workspace.run()
+    assert code == 0, output
+    assert summary["status"] == "unchanged"
+    assert workspace.versions() == ["1"]
+    for step in ("ExampleGen", "StatisticsGen", "Transform", "Trainer", "SequenceProfile"):
+        assert summary["steps"][step]["cached"], step
+
+
+def test_a_model_that_fails_a_slice_is_refused(
+    workspace: Workspace, first: tuple[int, dict[str, Any], str]
+) -> None:
+    code, summary, output = workspace.run("evaluation.slice_thresholds.auc.min=0.99")
+    assert code == 3, output
+    assert summary["status"] == "not_blessed"
+    assert any("length_bucket:" in reason for reason in summary["refusals"])
+    assert "is below 0.99" in output
+    assert workspace.versions() == ["1"]
+
+
+def test_data_that_breaks_the_schema_stop_the_run_before_transform(
+    workspace: Workspace, first: tuple[int, dict[str, Any], str], tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(workspace.folder / "raw", raw)
+    for path in raw.glob("impressions*.parquet"):
+        table = pq.read_table(path)
+        index = table.schema.get_field_index("surface")
+        unknown = pa.array(["hologram"] * table.num_rows)
+        pq.write_table(table.set_column(index, "surface", unknown), path)
+    code, summary, output = workspace.run(f"data.path={raw}", "data.generate=null")
+    assert code == 3, output
+    assert summary["status"] == "failed"
+    assert "surface" in summary["error"]
+    assert "hologram" in summary["error"]
+    assert "Transform" not in summary["steps"]
+    assert workspace.versions() == ["1"]
+
+
+def test_an_edit_of_the_raw_data_is_noticed(
+    workspace: Workspace, first: tuple[int, dict[str, Any], str], tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(workspace.folder / "raw", raw)
+    path = raw / "items.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.slice(1), path)
+    code, summary, output = workspace.run(f"data.path={raw}", "data.generate=null")
+    assert code == 0, output
+    assert not summary["steps"]["ExampleGen"]["cached"]
+    assert not summary["steps"]["Trainer"]["cached"]
+    assert summary["status"] == "pushed"
+    assert workspace.versions() == ["1", "2"]
+
+
+def test_bad_raw_data_end_with_code_2_and_keep_the_model(
+    workspace: Workspace, first: tuple[int, dict[str, Any], str], tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(workspace.folder / "raw", raw)
+    for path in raw.glob("impressions*.parquet"):
+        table = pq.read_table(path)
+        index = table.schema.get_field_index("time_ms")
+        seconds = pa.array([value // 1000 for value in table.column("time_ms").to_pylist()])
+        pq.write_table(table.set_column(index, "time_ms", seconds), path)
+    before = workspace.versions()
+    code, summary, output = workspace.run(f"data.path={raw}", "data.generate=null")
+    assert code == 2, output
+    assert "time_ms lies outside 2026 to 2026" in summary["error"]
+    assert (workspace.root / "failed_dead_letter.jsonl").exists()
+    assert workspace.versions() == before

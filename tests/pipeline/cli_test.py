@@ -1,0 +1,113 @@
+"""Tests of the command line, as a user meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import lock
+
+ROOT = Path(__file__).parents[2]
+
+
+def lengthwise(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("run", "--help"),
+        ("config", "show", "configs/demo.yaml"),
+        ("run", "configs/demo.yaml", "--set", "train.seeed=1"),
+    ],
+)
+def test_quick_commands_import_no_framework(arguments: tuple[str, ...]) -> None:
+    script = (
+        "import sys\nfrom pipeline.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'pandas'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.rstrip().endswith("heavy: []")
+
+
+def test_config_errors_exit_2_and_name_the_key() -> None:
+    done = lengthwise("run", "configs/demo.yaml", "--set", "train.seeed=1")
+    assert done.returncode == 2
+    assert "train.seeed: unknown key; did you mean 'seed'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_dataset_lists_those_there_are() -> None:
+    done = lengthwise("run", "configs/kuairand_pure.yaml", "--set", "data.dataset=movielens")
+    assert done.returncode == 2
+    for name in ("kuairand_pure", "online_retail", "simulated"):
+        assert name in done.stderr
+
+
+def test_unknown_flags_are_refused_except_for_beam() -> None:
+    done = lengthwise("run", "configs/demo.yaml", "--runner=DirectRunner")
+    assert done.returncode == 2
+    assert "--runner=DirectRunner" in done.stderr
+
+
+def test_missing_data_folder_exits_2(tmp_path: Path) -> None:
+    done = lengthwise(
+        "examples",
+        "configs/kuairand_pure.yaml",
+        "--set",
+        f"data.path={tmp_path}/none",
+        "--output",
+        str(tmp_path / "out"),
+    )
+    assert done.returncode == 2
+    assert f"{tmp_path}/none: no file matches log_standard_*_pure.csv" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_locked_root_says_who_holds_it(tmp_path: Path) -> None:
+    with lock.hold(tmp_path):
+        done = lengthwise("run", "configs/demo.yaml", "--set", f"run.root={tmp_path}")
+    assert done.returncode == 1
+    assert "is in use by another run: process" in done.stderr
+
+
+def test_a_lock_is_free_after_its_holder(tmp_path: Path) -> None:
+    with lock.hold(tmp_path):
+        pass
+    with lock.hold(tmp_path), (tmp_path / lock.LOCK_FILE).open("a") as stream:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_describe_lists_the_files_that_a_run_would_read(shared_data: Path) -> None:
+    done = lengthwise(
+        "data",
+        "describe",
+        "configs/kuairand_pure.yaml",
+        "--set",
+        f"data.path={shared_data / 'kuairand_pure_slice'}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "log_standard_4_25_to_5_08_pure.csv (14,580,349 bytes)" in done.stdout
