@@ -57,11 +57,9 @@ def read_refusals(evaluation_uri: str | Path) -> list[str]:
         count = examples.get(MetricName.EXAMPLE_COUNT.value)
         size = f" ({count:,} examples)" if count is not None else ""
         sentences.extend(_sentence(failure, f"{where}{size}") for failure in validation.failures)
-    if result.missing_slices:
-        sentences.extend(
-            f"no example has the slice feature {', '.join(spec.feature_keys)}"
-            for spec in result.missing_slices
-        )
+    for spec in result.missing_slices:
+        keys = ", ".join(spec.feature_keys)
+        sentences.append(f"no example to slice by {keys}" if keys else "there are no examples")
     return sentences
 
 

@@ -72,13 +72,17 @@ class Evaluation:
         self._names = (f"run{number}" for number in itertools.count())
 
     def run(
-        self, config: EvaluationConfig, model: str = "score", baseline: str | None = None
+        self,
+        config: EvaluationConfig,
+        model: str = "score",
+        baseline: str | None = None,
+        split: str = "test",
     ) -> tuple[Path, bool]:
         """Returns the folder of the evaluation and whether the model was blessed."""
         run = self._folder / next(self._names)
         inputs = {
             "examples": [
-                self._make(standard_artifacts.Examples, self._folder / "examples", ["test"])
+                self._make(standard_artifacts.Examples, self._folder / "examples", [split])
             ],
             "model": [self._model(model)],
         }
@@ -95,7 +99,7 @@ class Evaluation:
             outputs,
             {
                 "eval_config": proto_utils.proto_to_json(build_eval_config(config)),
-                "example_splits": json_utils.dumps(["test"]),
+                "example_splits": json_utils.dumps([split]),
                 "module_path": EXTRACTORS_MODULE,
                 "fairness_indicator_thresholds": "null",
             },
@@ -120,6 +124,9 @@ def evaluation(
     columns = {name: values.tolist() for name, values in built.columns.items()}
     columns["history_item_id"] = [list(range(row % 4)) for row in range(sum(ROWS.values()))]
     write_split(folder / "examples", "test", columns)
+    (folder / "examples" / "Split-nothing").mkdir()
+    with tf.io.TFRecordWriter(str(folder / "examples" / "Split-nothing" / "examples")):
+        pass
     return built
 
 
@@ -233,3 +240,17 @@ def test_scores_that_are_no_probabilities_refuse_a_model(evaluation: Evaluation)
     assert "1 scores overall (728 examples) are no probabilities" in refusals
     assert "auc in length_bucket:0-9 (300 examples) is undefined" in refusals
     assert not any("10-19" in refusal for refusal in refusals)
+
+
+def test_an_empty_split_blesses_nothing(evaluation: Evaluation) -> None:
+    config = EvaluationConfig(slice_thresholds={MetricName.AUC: Bounds(min=0.0)})
+
+    uri, blessed = evaluation.run(config, split="nothing")
+
+    assert not blessed
+    assert results.read_metrics(uri) == {"overall": {}, "slices": {}}
+    assert results.read_refusals(uri) == [
+        "there are no examples",
+        "no example to slice by length_bucket",
+        "no example to slice by density_bucket",
+    ]
