@@ -332,6 +332,8 @@ def _check_splits(
         if not examples[name]:
             late = counts.get("rejected:late", 0)
             hint = f"; {late} rows are older than the snapshot" if late else ""
+            beyond = counts.get("rejected:after_end", 0)
+            hint += f"; {beyond} rows come after the end or the last full day" if beyond else ""
             raise InputError(
                 f"the {name} split is empty: of {counts['rows_read']} rows none lies in it{hint}. "
                 f"Rows by split: {examples}; check the split of the dataset or data.split"

@@ -219,7 +219,8 @@ def _header(file: RawFile) -> list[str]:
         if file.format is FileFormat.PARQUET:
             return list(pa.parquet.ParquetFile(stream).schema_arrow.names)
         if file.format is FileFormat.CSV:
-            return list(pa.csv.open_csv(stream).schema.names)
+            skip = pa.csv.ParseOptions(invalid_row_handler=lambda _: "skip")
+            return list(pa.csv.open_csv(stream, parse_options=skip).schema.names)
         # One line need not have every key.
         good, _ = _split_json(next(_line_blocks(stream), b""))
         return list(_parse_json(good).column_names)

@@ -8,7 +8,6 @@ import uuid
 import zoneinfo
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -355,16 +354,16 @@ class WriteShard(beam.DoFn):
         )
         counts: Counter[str] = Counter()
         name = f"data_tfrecord-{shard:05d}-of-{self._config.shards:05d}"
-        with ExitStack() as stack:
-            paths = {
-                s: FileSystems.join(self._layout.split_folder(s), name) for s in features.SPLITS
-            }
-            files = {split: stack.enter_context(replacing(path)) for split, path in paths.items()}
-            for split, batch in batches:
-                write_records(encode(batch), files[split])
-                labels = np.asarray(single(batch.column(features.LABEL)).flatten())
-                counts[f"examples:{split}"] += len(labels)
-                counts[f"positives:{split}"] += int(labels.sum())
+        batch = next(batches, None)
+        for split in features.SPLITS:
+            # A split without rows has an empty file, so that it can be read all the same.
+            with replacing(FileSystems.join(self._layout.split_folder(split), name)) as stream:
+                while batch is not None and batch[0] == split:
+                    write_records(encode(batch[1]), stream)
+                    labels = np.asarray(single(batch[1].column(features.LABEL)).flatten())
+                    counts[f"examples:{split}"] += len(labels)
+                    counts[f"positives:{split}"] += int(labels.sum())
+                    batch = next(batches, None)
         if self._layout.snapshot is not None:
             self._write_snapshot(shard, events, known, last_time)
         _progress.info(
