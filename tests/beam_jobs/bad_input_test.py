@@ -1,0 +1,358 @@
+"""What is wrong with the input is said in one clear line, and nothing is left half done."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.errors import InputError
+from beam_jobs.examples import _root_cause
+from beam_jobs.histories import ENTRIES_PER_CHUNK, chunks, history_windows
+from schemas.loading import to_plain
+from tests.beam_jobs.job import (
+    DAY,
+    LOG_TYPES,
+    RUNNER,
+    anchors,
+    configure,
+    dead_letters,
+    decoded,
+    describe,
+    impression,
+    run_job,
+    write_log,
+    write_rows,
+)
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+STRICT = {"max_rejected_share": 0.1}
+
+
+def fails(
+    folder: Path,
+    message: str,
+    *,
+    fmt: str = "parquet",
+    kind: type[Exception] = InputError,
+    **changes: Any,
+) -> Exception:
+    """Runs the job on ``raw`` and checks the error and that nothing but the dead letter is left."""
+    older = folder / "snapshots" / "older"
+    older.mkdir(parents=True)
+    (older / "manifest.json").write_text("{}")
+    before = {path.name for path in folder.iterdir()}
+    config = configure(folder / "raw", **{**STRICT, **changes})
+    with pytest.raises(kind, match=message) as error:
+        run_job(
+            describe(fmt=fmt),
+            config,
+            folder / "out",
+            snapshot_output=folder / "snapshots" / "new",
+            failed_dead_letter=folder / "failed.jsonl",
+        )
+    assert {path.name for path in folder.iterdir()} - before <= {"failed.jsonl"}
+    assert [path.name for path in (folder / "snapshots").iterdir()] == ["older"]
+    assert "\n" not in str(error.value)
+    return error.value
+
+
+def spoil(rows: list[dict[str, Any]], **values: Any) -> list[dict[str, Any]]:
+    """The rows with some values in all of them replaced."""
+    return [{**row, **values} for row in rows]
+
+
+def in_seconds(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "ts": row["ts"] // 1000}
+
+
+ROWS = [*anchors(), *(impression(user, 5, DAY + user) for user in range(5))]
+
+
+def test_a_missing_folder_or_file_is_named(tmp_path: Path) -> None:
+    fails(tmp_path, r"raw: no file matches log\*")
+
+
+def test_a_missing_side_file_is_named(tmp_path: Path) -> None:
+    write_rows(tmp_path / "raw" / "log-0.parquet", ROWS, LOG_TYPES, "parquet")
+    fails(tmp_path, r"raw: no file matches users\*")
+
+
+@pytest.mark.parametrize("name", ["log-0.parquet", "users.parquet"])
+def test_an_empty_file_is_named(tmp_path: Path, name: str) -> None:
+    write_log(tmp_path / "raw", ROWS)
+    (tmp_path / "raw" / name).write_bytes(b"")
+    fails(tmp_path, rf"{name}: the file is empty")
+
+
+@pytest.mark.parametrize("fmt", ["parquet", "csv"])
+def test_a_log_without_rows_is_refused(tmp_path: Path, fmt: str) -> None:
+    write_log(tmp_path / "raw", [], fmt=fmt)
+    fails(tmp_path, "the log has no rows", fmt=fmt)
+
+
+def test_missing_columns_are_named_beside_those_there_are(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS)
+    types = {name: kind for name, kind in LOG_TYPES.items() if name not in ("tab", "liked")}
+    write_rows(tmp_path / "raw" / "log-1.parquet", ROWS, types, "parquet")
+    fails(tmp_path, r"log-1.parquet: columns \['liked', 'tab'\] of the log of 'tiny' are missing; "
+                    r"the file has \['clicked', 'hated',")  # fmt: skip
+
+
+def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS)
+    (tmp_path / "raw" / "log-0.parquet").write_bytes(b"PAR1 and nothing else")
+    fails(tmp_path, r"log-0.parquet: not readable as parquet")
+
+
+def test_a_file_with_corrupt_pages_is_named(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS)
+    path = tmp_path / "raw" / "log-0.parquet"
+    table = pa.table({k: pa.array([r[k] for r in ROWS * 500], t) for k, t in LOG_TYPES.items()})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    data[60:400] = b"\x00" * 340
+    path.write_bytes(bytes(data))
+    fails(tmp_path, r"log-0.parquet: not readable as parquet")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (spoil(ROWS, clicked=None), "label: clicked is not 0 or 1"),
+        (spoil(ROWS, clicked=3), "label: clicked is not 0 or 1"),
+        (spoil(ROWS, uid=None), "user: uid is not int"),
+        (spoil(ROWS, ts=None), "time: ts is no time"),
+        ([in_seconds(row) for row in ROWS], r"time: ts lies outside 2024 to 2024 \(unit ms\)"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_counted_by_reason(
+    tmp_path: Path, rows: list[dict[str, Any]], message: str
+) -> None:
+    write_log(tmp_path / "raw", rows)
+    fails(
+        tmp_path,
+        rf"11 of 11 rows of the log cannot be used, more than .* allows: 11 rows: {message}",
+    )
+    letters = list(dead_letters(tmp_path / "failed.jsonl"))
+    assert len(letters) == 11
+    assert letters[0][1]["iid"] == 900
+
+
+def test_a_nan_label_goes_to_the_dead_letter(tmp_path: Path) -> None:
+    types = {**LOG_TYPES, "clicked": pa.float64()}
+    write_log(tmp_path / "raw", ROWS)
+    rows = [*ROWS, impression(1, 2, DAY, float("nan"))]
+    write_rows(tmp_path / "raw" / "log-0.parquet", rows, types, "parquet")
+    report = run_job(describe(), configure(tmp_path / "raw", **STRICT), tmp_path / "out")
+    assert report.counts["rejected:label: clicked is not 0 or 1"] == 1
+    ((reason, row),) = dead_letters(tmp_path / "out" / "dead_letter.jsonl")
+    assert (reason, row["iid"]) == ("label: clicked is not 0 or 1", 2)
+
+
+def test_a_column_of_the_wrong_type_is_named(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS)
+    rows = spoil(ROWS, tab="left")
+    write_rows(
+        tmp_path / "raw" / "log-0.parquet", rows, {**LOG_TYPES, "tab": pa.string()}, "parquet"
+    )
+    fails(tmp_path, r"column 'tab': 11 of 11 values are not of the type")
+
+
+def test_a_side_column_of_the_wrong_type_is_named(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS, fmt="csv")
+    (tmp_path / "raw" / "users.csv").write_text("uid,country,age\n1,CN,old\n2,CN,young\n")
+    fails(tmp_path, r"users.csv: column 'age' holds no int, found 'old'", fmt="csv")
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_log_of_one_class_is_refused(tmp_path: Path, label: int) -> None:
+    write_log(tmp_path / "raw", spoil(ROWS, clicked=label))
+    fails(tmp_path, rf"the train split has one class only: all \d+ labels are {label}")
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    write_log(
+        tmp_path / "raw", [row for row in ROWS if row["ts"] < impression(0, 0, 3 * DAY)["ts"]]
+    )
+    fails(tmp_path, r"the test split is empty: .* Rows by split: \{'train': ")
+
+
+def test_cuts_out_of_order_are_refused(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS)
+    split = {
+        "train_start": "2024-03-07",
+        "validation_start": "2024-03-06",
+        "test_start": "2024-03-08",
+    }
+    error = fails(tmp_path, "must be in this order, found ", split=split)
+    # The whole message, though it was raised inside the runner.
+    assert str(error).endswith("'2024-03-08T00:00:00+00:00']")
+
+
+def test_malformed_lines_of_csv_go_to_the_dead_letter(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS, fmt="csv")
+    with (tmp_path / "raw" / "log-0.csv").open("a") as stream:
+        stream.write("1,2\n1,2,3,4,5,6,7,8,9,10,11\n")
+    report = run_job(describe(fmt="csv"), configure(tmp_path / "raw"), tmp_path / "out")
+    assert report.counts["rejected:line: wrong number of columns"] == 2
+    assert report.counts["rows_read"] == 13
+    letters = list(dead_letters(tmp_path / "out" / "dead_letter.jsonl"))
+    assert letters[0] == ("line: wrong number of columns", "1,2")
+
+
+def test_lines_that_are_no_json_go_to_the_dead_letter(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS, users=[{"uid": 1, "country": None, "age": 3}], fmt="jsonl",
+              items=[{"iid": 5, "category": 1, "title": "2024-05-05", "weight": None}])  # fmt: skip
+    with (tmp_path / "raw" / "log-0.jsonl").open("a") as stream:
+        stream.write('{"uid": 1, "iid"\n[1]\n')
+    report = run_job(describe(fmt="jsonl"), configure(tmp_path / "raw"), tmp_path / "out")
+    assert report.counts["rejected:line: wrong number of columns"] == 2
+    # A text that looks like a time stays the text it is.
+    titles = {e["title"][0] for e in decoded(tmp_path / "out")["train"] if e["item_id"] == [5]}
+    assert titles == {"2024-05-05"}
+
+
+def test_bytes_that_are_no_utf8_are_refused(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS, fmt="csv")
+    with (tmp_path / "raw" / "users.csv").open("ab") as stream:
+        stream.write(b"5,\xff\xfe,7\n")
+    fails(tmp_path, r"users.csv: not readable as csv: .*[Uu][Tt][Ff]-?8", fmt="csv")
+
+
+def test_of_rows_with_one_key_in_a_side_file_the_last_counts(tmp_path: Path) -> None:
+    users = [{"uid": 900, "country": name, "age": 1} for name in ("A", "B", "C")]
+    write_log(tmp_path / "raw", ROWS, users=users)
+    run_job(describe(), configure(tmp_path / "raw"), tmp_path / "out")
+    examples = decoded(tmp_path / "out")
+    assert {e["country"][0] for e in examples["test"]} == {"C"}
+    # A user in no side file has its fields missing.
+    assert {e["country"][0] for e in examples["train"] if e["user_id"] != [900]} == {""}
+
+
+def test_a_user_twice_in_the_prior_history_is_refused(tmp_path: Path) -> None:
+    row = {"uid": 1, "seen": [1], "clicks": [], "likes": [], "total": 1}
+    write_log(tmp_path / "raw", ROWS, prior=[row, row])
+    fails(tmp_path, r"prior.parquet: column 'uid' names a user twice")
+
+
+def test_an_output_folder_with_files_is_refused(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("precious")
+    with pytest.raises(InputError, match="out: the output folder is not empty"):
+        run_job(describe(), configure(tmp_path / "raw"), tmp_path / "out")
+    assert (tmp_path / "out" / "mine").read_text() == "precious"
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:
+    rows = [impression(user, user, DAY + user, user % 2) for user in range(3000)]
+    write_log(tmp_path / "raw", [*ROWS, *rows])
+    code = f"""
+import resource
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from beam_jobs.config import DataConfig
+from beam_jobs.examples import run_examples
+from beam_jobs.plan import make_plan
+from schemas.dataset import DatasetDescription
+from schemas.loading import build
+description = build(DatasetDescription, {to_plain(describe())!r}, where="test")
+config = build(DataConfig, {to_plain(configure(tmp_path / "raw"))!r}, where="test")
+plan = make_plan(config, description)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    pipeline = lambda: beam.Pipeline(options=PipelineOptions([{RUNNER!r}]))
+    run_examples(plan, pipeline, {str(tmp_path / "out")!r}, snapshot_output={str(tmp_path / "s")!r})
+except OSError as error:
+    print("OSERROR", error.errno, error.filename)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("OSERROR")]
+    _, number, name = line.split(" ")
+    assert int(number) == 27
+    assert "Split-train/data_tfrecord-0000" in name
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda text: RuntimeError(f"Traceback ...\n  File 'x'\nbeam_jobs.errors.{text}\n\nmore"),
+        lambda text: RuntimeError(f"{text} [while running 'Clean-ptransform-12']"),
+        lambda text: RuntimeError(
+            f"Pipeline failed: beam_jobs.errors.{text} [while running 'X']\nat"
+        ),
+    ],
+)
+def test_the_cause_is_found_under_what_a_runner_makes_of_it(
+    wrap: Callable[[str], Exception],
+) -> None:
+    found = _root_cause(wrap("InputError: a: bad ['x', 'y']"))
+    assert (type(found), str(found)) == (InputError, "a: bad ['x', 'y']")
+    full = _root_cause(wrap("OSError: [Errno 28] No space left on device: '/d/f'"))
+    assert isinstance(full, OSError)
+    assert (full.errno, full.filename) == (28, "/d/f")
+    other = wrap("KeyError: 3")
+    assert _root_cause(other) is other
+
+
+@pytest.mark.slow
+def test_the_cause_is_found_with_worker_processes(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", spoil(ROWS, clicked=None))
+    flags = [
+        RUNNER,
+        "--direct_running_mode=multi_processing",
+        "--direct_num_workers=2",
+        "--sdk_container_image=unused",
+    ]
+    with pytest.raises(InputError, match="11 of 11 rows of the log cannot be used"):
+        run_job(describe(), configure(tmp_path / "raw", **STRICT), tmp_path / "out", flags=flags)
+
+
+def test_a_user_of_very_many_events_is_cut_in_chunks() -> None:
+    count, length = 100_000, 1_000
+    moments = np.arange(count, dtype=np.int64)
+    windows = history_windows(
+        np.zeros(count, np.int64),
+        moments,
+        np.ones(count, bool),
+        np.arange(count),
+        length,
+        np.zeros(count, np.int64),
+    )
+    assert windows.length.max() == length
+    seen = 0
+    for chunk in chunks(windows.length):
+        assert windows.length[chunk].sum() <= ENTRIES_PER_CHUNK
+        assert chunk.start == seen
+        seen = chunk.stop
+    assert seen == count
+
+
+def test_a_user_of_many_events_in_the_whole_job(tmp_path: Path) -> None:
+    rows = [impression(7, n % 50, (1 + n % 3) * DAY + n, n % 2) for n in range(9_000)]
+    write_log(tmp_path / "raw", rows)
+    report = run_job(
+        describe(history_fields=[]),
+        configure(tmp_path / "raw", history={"max_length": 1_000}),
+        tmp_path / "out",
+    )
+    assert report.examples == {"train": 3_000, "validation": 3_000, "test": 3_000}
+    last = max(decoded(tmp_path / "out")["test"], key=lambda e: e["timestamp"][0])
+    assert last["history_length"] == [1_000]
+    assert last["history_length_total"] == [8_999]
