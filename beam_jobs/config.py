@@ -72,6 +72,8 @@ class DataConfig:
         generate: makes the simulated log in ``path`` if it is not there (dataset simulated).
         snapshot: history snapshot to start from: ``none``, ``latest`` (the newest under
             ``run.root``) or a path.
+        earlier_examples: example sets of earlier runs that are trained on as well, newest
+            first; with a snapshot, whose chain they are found by.
         history: what a history is made of.
         split: split by time; the description's if not given.
         allow_empty: splits that may be empty.
@@ -89,6 +91,7 @@ class DataConfig:
     path: str
     generate: GenerateConfig | None = None
     snapshot: str = "none"
+    earlier_examples: int = 0
     history: HistoryConfig = field(default_factory=HistoryConfig)
     split: Split | None = None
     allow_empty: tuple[str, ...] = ()
@@ -107,6 +110,8 @@ class DataConfig:
             raise ValueError(f"shards {self.shards}: 1 to 10000 is accepted")
         if not 0 <= self.max_rejected_share <= 1:
             raise ValueError(f"max_rejected_share {self.max_rejected_share}: 0 to 1 is accepted")
+        if self.earlier_examples < 0:
+            raise ValueError(f"earlier_examples {self.earlier_examples}: at least 0 is accepted")
         unknown = sorted(set(self.allow_empty) - set(features.SPLITS))
         if unknown:
             raise ValueError(f"allow_empty {unknown}: {list(features.SPLITS)} are accepted")

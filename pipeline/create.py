@@ -60,7 +60,7 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         snapshot_root=str(root / SNAPSHOTS),
         failed_dead_letter=str(root / FAILED_DEAD_LETTER),
         fingerprint=prepared.fingerprint,
-        source_hash=source_hash("schemas", "beam_jobs"),
+        source_hash=source_hash("schemas", "beam_jobs", "components/example_gen"),
     )
     examples = example_gen.outputs["examples"]
     statistics_gen = StatisticsGen(examples=examples)
@@ -72,6 +72,7 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         schema=schema,
         anomalies=validator.outputs["anomalies"],
         max_length=config.data.history.max_length,
+        allow_empty=config.data.allow_empty,
         source_hash=source_hash("schemas", "components/schema_gate"),
     )
     profile = SequenceProfile(
@@ -79,7 +80,7 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         length_edges=config.data.length_edges,
         density_edges=config.data.density_edges,
         max_length=config.data.history.max_length,
-        source_hash=source_hash("schemas", "components/sequence_profile"),
+        source_hash=source_hash("schemas", "components/sequence_profile", "components/columns.py"),
     )
     profile.add_upstream_node(gate)
     transform = Transform(
@@ -115,7 +116,10 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         example_splits=[features.TEST_SPLIT],
         model=trainer.outputs["model"],
         baseline_model=resolver.outputs["model"],
-        eval_config=build_eval_config(config.evaluation),
+        eval_config=build_eval_config(
+            config.evaluation,
+            source_hash=source_hash("components/evaluation", "models/metrics.py"),
+        ),
         module_path=EXTRACTORS_MODULE,
     )
     pusher = VersionedPusher(

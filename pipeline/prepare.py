@@ -111,12 +111,13 @@ def remove_leftovers(root: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def source_hash(*packages: str) -> str:
-    """Returns a hash of the Python source of our packages, so that caches notice edits."""
+def source_hash(*sources: str) -> str:
+    """Returns a hash of Python files or folders of them, so that caches notice edits."""
     digest = hashlib.blake2b(digest_size=8)
     top = Path(__file__).parent.parent
-    for package in packages:
-        for path in sorted((top / package).rglob("*.py")):
+    for source in sources:
+        place = top / source
+        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
             digest.update(str(path.relative_to(top)).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from ml_metadata.proto import metadata_store_pb2
 
 from beam_jobs.examples import DEAD_LETTER, REPORT
 from components.evaluation.results import read_metrics, read_refusals
+from components.example_gen.earlier import EARLIER_FILE
 from components.pusher.executor import PUSH_FILE
 from models.trainer import SUMMARY_FILE
 from pipeline.create import METADATA
@@ -73,6 +74,8 @@ def collect(summary: Summary, root: Path) -> None:
                 **{f"examples:{name}": count for name, count in report["examples"].items()},
                 **{f"positives:{name}": count for name, count in report["positives"].items()},
             }
+            earlier = json.loads((folder / EARLIER_FILE).read_text(encoding="utf-8"))
+            summary.counters["examples:train_earlier"] = earlier["examples"]
             if (folder / DEAD_LETTER).exists():
                 summary.dead_letter = str(folder / DEAD_LETTER)
             summary.snapshot = artifact.custom_properties["snapshot"].string_value or None

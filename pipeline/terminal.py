@@ -131,5 +131,6 @@ def step_title(step: str) -> str:
         "HistoryExampleGen": "ExampleGen",
         "ImportSchemaGen": "Schema",
         "latest_blessed_model_resolver": "Resolver",
+        "ProfiledTrainer": "Trainer",
         "VersionedPusher": "Pusher",
     }.get(step, step)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import os
+from pathlib import Path
 from typing import Any
 
+from tfx.components.util import examples_utils
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 
 from beam_jobs.config import DataConfig
 from beam_jobs.examples import run_examples
 from beam_jobs.plan import make_plan, with_snapshot
+from components.example_gen.earlier import EARLIER_FILE, link_earlier, remember_examples
 from schemas import features
 from schemas.dataset import DatasetDescription
 from schemas.loading import build
@@ -27,7 +32,7 @@ class Executor(BaseBeamExecutor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the examples, and the snapshot once they are complete.
+        """Writes the examples, and the snapshot once they are complete; links earlier examples.
 
         Raises:
             InputError: the raw data cannot be used; the message says why.
@@ -52,6 +57,15 @@ class Executor(BaseBeamExecutor):
             fingerprint=fingerprint,
             failed_dead_letter=exec_properties["failed_dead_letter"],
         )
+        examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+        remember_examples(snapshot, examples.uri)
+        earlier = link_earlier(
+            plan.snapshot,
+            config.earlier_examples,
+            Path(examples.uri) / f"Split-{features.TRAIN_SPLIT}",
+        )
+        note = Path(examples.uri) / EARLIER_FILE
+        note.write_text(json.dumps(dataclasses.asdict(earlier)) + "\n", encoding="utf-8")
         examples.set_string_custom_property("snapshot", snapshot)
         for split, count in report.examples.items():
             examples.set_int_custom_property(f"examples_{split}", count)

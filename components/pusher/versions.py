@@ -79,7 +79,7 @@ def read_versions(destination: Path) -> list[Version]:
 
 
 def push(model: Path, destination: Path, record: dict[str, Any]) -> tuple[Version, bool]:
-    """Writes a model as the next version, unless it is there already.
+    """Writes a model as the next version, unless the newest one is that model.
 
     Args:
         model: folder of the SavedModel to write.
@@ -100,9 +100,10 @@ def push(model: Path, destination: Path, record: dict[str, Any]) -> tuple[Versio
         destination.mkdir(parents=True, exist_ok=True)
         with _locked(destination):
             _remove_staging(destination)
-            for version in reversed(read_versions(destination)):
-                if version.fingerprint == record["fingerprint"]:
-                    return version, False
+            # Only the newest one serves: a model that an older version holds is pushed anew.
+            newest = read_versions(destination)[-1:]
+            if newest and newest[0].fingerprint == record["fingerprint"]:
+                return newest[0], False
             return _write(model, destination, record), True
     except OSError as error:
         state = "there is no space left" if error.errno in _FULL else error.strerror or error

@@ -96,9 +96,12 @@ def test_a_locked_root_says_who_holds_it(tmp_path: Path) -> None:
 def test_a_lock_is_free_after_its_holder(tmp_path: Path) -> None:
     with lock.hold(tmp_path):
         pass
-    with lock.hold(tmp_path), (tmp_path / lock.LOCK_FILE).open("a") as stream:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (
+        lock.hold(tmp_path),
+        (tmp_path / lock.LOCK_FILE).open("a") as stream,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_describe_lists_the_files_that_a_run_would_read(shared_data: Path) -> None:
