@@ -93,7 +93,7 @@ def hashes(column: pa.Array) -> np.ndarray:
 
 def mix(*parts: np.ndarray | int) -> np.ndarray:
     """Mixes integers into one uint64 hash for each position (the finaliser of SplitMix64)."""
-    state = np.uint64(0)
+    state: np.ndarray = np.zeros((), np.uint64)
     with np.errstate(over="ignore"):
         for part in parts:
             state = (state ^ np.asarray(part).astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)

@@ -29,7 +29,7 @@ class Summary:
 
     Attributes:
         status: ``pushed``, ``unchanged``, ``not_blessed`` or ``failed``.
-        version: folder of the model that serves now by this run, if any.
+        version_folder: folder of the model that serves now by this run, if any.
         steps: seconds of each step and whether it was answered from the cache.
         overall: metrics on the test split.
         slices: the same by slice, such as ``length_bucket:0-9``.
@@ -43,7 +43,7 @@ class Summary:
     """
 
     status: str = "failed"
-    version: str | None = None
+    version_folder: str | None = None
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     overall: dict[str, Any] = field(default_factory=dict)
     slices: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -89,7 +89,7 @@ def collect(summary: Summary, root: Path) -> None:
             summary.refusals = read_refusals(folder)
         elif artifact_type == "PushedModel" and (folder / PUSH_FILE).exists():
             push = json.loads((folder / PUSH_FILE).read_text(encoding="utf-8"))
-            summary.status, summary.version = push["status"], push["path"]
+            summary.status, summary.version_folder = push["status"], push["path"]
             if push["status"] == "not_blessed" and not summary.refusals:
                 summary.refusals = [push["reason"]]
 

@@ -10,12 +10,15 @@ import math
 from pathlib import Path
 
 import tensorflow_data_validation as tfdv
+from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from schemas import features
 from schemas.loading import ConfigError
 
+# Beam's default runner would first try to download another one.
+_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 # A category with more values than this is an identifier: new values are nothing unusual.
 MAX_DOMAIN = 100
 # Share of the values that must be in the domain of a category.
@@ -85,7 +88,9 @@ def read_statistics(source: Path) -> statistics_pb2.DatasetFeatureStatisticsList
             f"{source}: neither examples nor statistics found; a folder with "
             f"Split-{features.TRAIN_SPLIT} of an Examples or ExampleStatistics artifact is expected"
         )
-    return tfdv.generate_statistics_from_tfrecord(str(folder / "*"))
+    return tfdv.generate_statistics_from_tfrecord(
+        str(folder / "*"), pipeline_options=PipelineOptions([f"--runner={_RUNNER}"])
+    )
 
 
 def tighten(

@@ -12,8 +12,9 @@ from pathlib import Path
 import yaml
 
 from beam_jobs.errors import InputError
-from pipeline.config import load_config
+from pipeline.config import RunConfig, load_config
 from pipeline.environment import prepare_environment
+from pipeline.terminal import captured_output
 from schemas.dataset import load_description
 from schemas.loading import to_plain
 
@@ -60,14 +61,9 @@ def _propose_schema(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
     prepare_environment()
     with tempfile.TemporaryDirectory(prefix="lengthwise-") as folder:
-        examples = arguments.examples or str(Path(folder) / "examples")
-        if arguments.examples is None:
-            from pipeline.commands.examples import build_examples
-
-            build_examples(config, examples)
-        from components.schema_gate.propose import propose_schema
-
-        text = propose_schema(examples)
+        log = Path(folder) / "log"
+        with captured_output(log):
+            text = _proposed_schema(config, arguments.examples, Path(folder))
     if arguments.output is None:
         sys.stdout.write(text)
         return 0
@@ -77,3 +73,13 @@ def _propose_schema(arguments: argparse.Namespace) -> int:
     os.replace(temporary, output)
     print(f"wrote {output}: look it over before a run is held to it")
     return 0
+
+
+def _proposed_schema(config: RunConfig, examples: str | None, folder: Path) -> str:
+    from components.schema_gate.propose import propose_schema
+    from pipeline.commands.examples import build_examples
+
+    if examples is None:
+        examples = str(folder / "examples")
+        build_examples(config, examples)
+    return propose_schema(examples)

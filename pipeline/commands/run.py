@@ -141,9 +141,11 @@ def _report(summary: Summary, console: Console, duration: str, log: Path) -> Non
         console.print(f"failed after {duration}: {summary.error}", style="red", markup=False)
         console.print(f"everything the frameworks printed: {log}")
     elif summary.status == "pushed":
-        console.print(f"pushed after {duration}: {summary.version}", style="green")
+        console.print(f"pushed after {duration}: {summary.version_folder}", style="green")
     elif summary.status == "unchanged":
-        console.print(f"unchanged after {duration}: {summary.version} serves this model already")
+        console.print(
+            f"unchanged after {duration}: {summary.version_folder} serves this model already"
+        )
     else:
         console.print(f"not blessed after {duration}: the last good model stays", style="yellow")
 

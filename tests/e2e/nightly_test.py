@@ -32,7 +32,7 @@ def test_first_run_pushes_a_model(
     assert code == 0, output
     assert summary["status"] == "pushed"
     assert workspace.versions() == ["1"]
-    assert Path(summary["version"]) == workspace.root / "serving" / "1"
+    assert Path(summary["version_folder"]) == workspace.root / "serving" / "1"
     assert (workspace.root / "serving" / "1" / "saved_model.pb").exists()
     assert str(workspace.root / "serving" / "1") in output
     assert "Traceback" not in output
