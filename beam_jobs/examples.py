@@ -32,6 +32,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsSingleton
 
+from beam_jobs.combiners import MergeItemCounts, SumCounters
 from beam_jobs.errors import InputError
 from beam_jobs.files import TEMPORARY, remove_temporary, replacing
 from beam_jobs.plan import Plan
@@ -41,14 +42,12 @@ from beam_jobs.transforms import (
     CleanShard,
     CountItems,
     Layout,
-    MergeItemCounts,
     ReadItems,
     ReadLog,
     ReadPrior,
     ReadSnapshot,
     ReadUsers,
     SampleNegatives,
-    SumCounters,
     WriteShard,
 )
 from schemas import features

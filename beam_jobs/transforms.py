@@ -1,4 +1,4 @@
-"""The DoFns and CombineFns of the examples job: Beam around the column functions."""
+"""The DoFns of the examples job: Beam around the column functions."""
 
 from __future__ import annotations
 
@@ -279,49 +279,6 @@ class CountItems(beam.DoFn):
                 }
             )
         )
-
-
-class MergeItemCounts(beam.CombineFn):
-    """Adds up counts by item; the result is sorted by item."""
-
-    def __init__(self, description: DatasetDescription):
-        self._empty = snapshots.item_schema(description).empty_table()
-
-    def create_accumulator(self) -> bytes:
-        return to_ipc(self._empty)
-
-    def add_input(self, accumulator: bytes, counts: bytes) -> bytes:
-        return self.merge_accumulators([accumulator, counts])
-
-    def merge_accumulators(self, accumulators: Iterable[bytes]) -> bytes:
-        table = concat(list(accumulators)).group_by("item")
-        merged = table.aggregate([("samples", "sum"), ("positives", "sum")])
-        merged = merged.rename_columns({"samples_sum": "samples", "positives_sum": "positives"})
-        merged = merged.select(self._empty.column_names).cast(self._empty.schema)
-        return to_ipc(merged.combine_chunks())
-
-    def extract_output(self, accumulator: bytes) -> bytes:
-        return to_ipc(from_ipc(accumulator).sort_by("item").combine_chunks())
-
-
-class SumCounters(beam.CombineFn):
-    """Adds up counters."""
-
-    def create_accumulator(self) -> Counter[Any]:
-        return Counter()
-
-    def add_input(self, accumulator: Counter[Any], counts: Counter[Any]) -> Counter[Any]:
-        accumulator.update(counts)
-        return accumulator
-
-    def merge_accumulators(self, accumulators: Iterable[Counter[Any]]) -> Counter[Any]:
-        merged: Counter[Any] = Counter()
-        for accumulator in accumulators:
-            merged.update(accumulator)
-        return merged
-
-    def extract_output(self, accumulator: Counter[Any]) -> Counter[Any]:
-        return Counter({key: number for key, number in accumulator.items() if number})
 
 
 class WriteShard(beam.DoFn):
