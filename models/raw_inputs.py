@@ -97,14 +97,13 @@ def conform(tensors: Tensors, plan: RankerPlan, spec: RawSpec) -> Tensors:
     result: Tensors = {}
     for feature in raw_features(plan):
         value, form = tensors[feature.name], spec[feature.name]
-        if feature.is_list:
-            is_ragged = isinstance(form, tf.io.RaggedFeature)
-            result[feature.name] = tf.RaggedTensor.from_sparse(value) if is_ragged else value
-        elif isinstance(form, tf.io.FixedLenFeature):
+        if isinstance(form, tf.io.FixedLenFeature):
             shape = tf.concat([tf.shape(value)[:1], tf.constant(form.shape, tf.int32)], axis=0)
             result[feature.name] = tf.reshape(value, shape)
-        else:
-            result[feature.name] = _scalars_to_sparse(value, feature)
+            continue
+        sparse = value if feature.is_list else _scalars_to_sparse(value, feature)
+        is_ragged = isinstance(form, tf.io.RaggedFeature)
+        result[feature.name] = tf.RaggedTensor.from_sparse(sparse) if is_ragged else sparse
     return result
 
 

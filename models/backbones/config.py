@@ -1,0 +1,203 @@
+"""Options of the backbones, free of TensorFlow."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from models.layers.config import (
+    ConditionKind,
+    LengthModulation,
+    MixingKind,
+    SpectralLengthEncoderConfig,
+)
+
+
+class Position(str, enum.Enum):
+    """How a latent-query backbone knows where in the history an event stands."""
+
+    NONE = "none"
+    GLOBAL = "global"
+    ABSOLUTE = "absolute"
+    QUERY_SPECIFIC = "query_specific"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthAdaptation:
+    """LAIN (arXiv 2601.19142) on a backbone.
+
+    Attributes:
+        max_length: longest history, in events.
+        mean_length: mean history length of the training split, in events.
+        length_deviation: standard deviation of the same, in events.
+        prompts: length-conditioned prompts before the history, 0 for none.
+        query_key_conditioning: the length vector joins queries and keys.
+        temperature: attention logits are divided by a temperature that falls with length.
+        short_branch: adapts the branch of recent events, or the only one.
+        long_branch: adapts the branch that retrieves from the whole history.
+        length_dim: width of the length vector.
+    """
+
+    max_length: int
+    mean_length: float
+    length_deviation: float
+    prompts: int = 4
+    query_key_conditioning: bool = True
+    temperature: bool = True
+    short_branch: bool = True
+    long_branch: bool = True
+    length_dim: int = 64
+
+    def __post_init__(self) -> None:
+        if self.prompts < 0:
+            raise ValueError(f"prompts {self.prompts}: 0 and above is accepted")
+
+    @property
+    def modulation(self) -> LengthModulation | None:
+        """What attention layers need to know, None if nothing of it is on."""
+        if not self.query_key_conditioning and not self.temperature:
+            return None
+        return LengthModulation(
+            query_key_conditioning=self.query_key_conditioning,
+            temperature=self.temperature,
+            mean_length=self.mean_length,
+            length_deviation=self.length_deviation,
+            length_dim=self.length_dim,
+        )
+
+    @property
+    def encoder(self) -> SpectralLengthEncoderConfig:
+        """Options of the length encoder."""
+        return SpectralLengthEncoderConfig(max_length=self.max_length, dim=self.length_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetConditioning:
+    """Positions and LENS (arXiv 2605.25583) on a latent-query backbone.
+
+    Attributes:
+        max_length: longest history, in events; prompts are not counted.
+        position: position mechanism.
+        query_gate: the target gates the initial queries.
+        position_bias: the target bends the position curves.
+        rank: rank of that bending.
+        source: what the target-conditioned parts see.
+        samples_per_item: training samples over vocabulary size, for source ``auto``.
+        crossover: samples per item above which the item is enough.
+    """
+
+    max_length: int
+    position: Position = Position.NONE
+    query_gate: bool = False
+    position_bias: bool = False
+    rank: int = 8
+    source: ConditionKind = ConditionKind.AUTO
+    samples_per_item: float | None = None
+    crossover: float = 50.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "position", Position(self.position))
+        object.__setattr__(self, "source", ConditionKind(self.source))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HyformerOptions:
+    """Options of the HyFormer backbone (arXiv 2601.12681, as used by LENS).
+
+    Attributes:
+        queries: latent queries.
+        dim: width of a query.
+        layers: blocks.
+        heads: attention heads.
+        sequence_pooling: the mean of the history enters query generation.
+        side_tokens: tokens of side fields in the mixing, 0 for queries only.
+        per_query_feed_forward: weights of their own for each token after the mixing.
+        mixing: how tokens are mixed.
+        encode_sequence: a SwiGLU network over the events in each block.
+        dropout: share of the entries dropped before each residual sum.
+    """
+
+    queries: int = 16
+    dim: int = 64
+    layers: int = 4
+    heads: int = 4
+    sequence_pooling: bool = True
+    side_tokens: int = 0
+    per_query_feed_forward: bool = False
+    mixing: MixingKind = MixingKind.SHUFFLE
+    encode_sequence: bool = False
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixformerOptions:
+    """Options of the MixFormer backbone (arXiv 2602.14110).
+
+    Attributes:
+        heads: feature heads, which are also the queries.
+        dim: width of a head; heads must divide it.
+        layers: blocks.
+        chained: each block reads the history as the one before left it; else as it came.
+        dropout: share of the entries dropped before each residual sum.
+    """
+
+    heads: int = 4
+    dim: int = 16
+    layers: int = 4
+    chained: bool = True
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneTransOptions:
+    """Options of the OneTrans backbone (arXiv 2510.26104; defaults as in LENS).
+
+    Attributes:
+        dim: width of a token.
+        layers: blocks.
+        heads: attention heads.
+        side_tokens: tokens that side fields are split into, beside the target's own.
+        causal: events see earlier events only.
+        dropout: share of the entries dropped before each residual sum.
+    """
+
+    dim: int = 64
+    layers: int = 4
+    heads: int = 4
+    side_tokens: int = 8
+    causal: bool = False
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongHistoryOptions:
+    """Options of SIM, ETA, SDIM and TWIN.
+
+    Attributes:
+        attention_dim: width of all attention heads together.
+        heads: attention heads.
+        short_length: most recent events that the short branch reads.
+        retrieved: events that the long branch keeps (not SDIM).
+        search_dim: width of SIM's search product.
+        auxiliary_units: hidden widths of SIM's auxiliary prediction.
+        hash_bits: bits of a hash (ETA: of the one, SDIM: of each).
+        hashes: number of hashes of SDIM.
+        normalize: SDIM divides each bucket's sum by its norm.
+        seed: seed of the fixed hash projections.
+    """
+
+    attention_dim: int = 64
+    heads: int = 4
+    short_length: int = 50
+    retrieved: int = 50
+    search_dim: int = 64
+    auxiliary_units: tuple[int, ...] = (64,)
+    hash_bits: int = 32
+    hashes: int = 2
+    normalize: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "auxiliary_units", tuple(self.auxiliary_units))
+        if self.short_length < 1:
+            raise ValueError(f"short_length {self.short_length}: at least 1 is accepted")

@@ -1,0 +1,98 @@
+"""HyFormer: latent queries that read the history and mix, layer by layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow import keras
+
+from models.backbones.base import SequenceInputs
+from models.backbones.config import HyformerOptions, LengthAdaptation, TargetConditioning
+from models.backbones.latent_query import LatentQueryBackbone
+from models.layers.config import HyformerBlockConfig, plain, read
+from models.layers.hyformer_block import HyformerBlock
+from models.layers.hyformer_query_generation import HyformerQueryGeneration
+from models.layers.masking import masked_mean
+
+
+@keras.utils.register_keras_serializable(package="lengthwise")
+class HyformerBackbone(LatentQueryBackbone):
+    """Interest = latent queries made of all fields, after reading the history in each block.
+
+    With fields f, target t and events S (arXiv 2601.12681, in the form of LENS, 2605.25583)::
+
+        S = S W        Q = QueryGeneration([f ; t ; mean(S)])       mean with sequence pooling
+        X = side tokens split from [f ; t]                          with side tokens
+        Q = Block(Q, S, X)   for each layer                         interest = flatten(Q)
+
+    Args:
+        options: ``HyformerOptions``.
+        conditioning: ``TargetConditioning`` or None: positions and LENS.
+        adaptation: ``LengthAdaptation`` or None: LAIN, its short branch being the only one.
+
+    Inputs:
+        :class:`~models.backbones.base.SequenceInputs`; target and fields may have a multiple of
+        the history's rows, a user's candidates in consecutive rows.
+
+    Output:
+        [rows, queries * dim]. With a history of length 0 the queries follow from the fields.
+    """
+
+    def __init__(
+        self,
+        options: HyformerOptions,
+        conditioning: TargetConditioning | None = None,
+        adaptation: LengthAdaptation | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(conditioning, adaptation, **kwargs)
+        self.options = read(HyformerOptions, options)
+
+    def build(self, input_shape: Any) -> None:
+        """Makes projections, blocks and what stands around them."""
+        chosen = self.options
+        self.project = keras.layers.Dense(chosen.dim, name="project")
+        self.generation = HyformerQueryGeneration(
+            chosen.queries,
+            chosen.dim,
+            pooled_dim=chosen.dim if chosen.sequence_pooling else 0,
+            name="query_generation",
+        )
+        self.side = None
+        if chosen.side_tokens:
+            self.side = keras.layers.Dense(chosen.side_tokens * chosen.dim, name="side_tokens")
+        block = HyformerBlockConfig(
+            heads=chosen.heads,
+            side_tokens=chosen.side_tokens,
+            per_query_feed_forward=chosen.per_query_feed_forward,
+            mixing=chosen.mixing,
+            encode_sequence=chosen.encode_sequence,
+            dropout=chosen.dropout,
+            modulation=self.modulation,
+        )
+        self.blocks = [
+            HyformerBlock(block, name=f"block_{layer}") for layer in range(chosen.layers)
+        ]
+        self.make_surroundings(chosen.queries, chosen.layers, chosen.dim)
+        super().build(input_shape)
+
+    def call(self, inputs: SequenceInputs) -> tf.Tensor:
+        """Reads the history with latent queries; see the class."""
+        fields = tf.concat([inputs.non_sequence, inputs.target], axis=-1)
+        events = self.project(inputs.history)
+        pooled = masked_mean(events, inputs.mask) if self.options.sequence_pooling else None
+        queries = self.generation(fields, pooled)
+        queries, events, mask, biases, signals = self.surround(
+            inputs, events, queries, len(self.blocks)
+        )
+        side = None
+        if self.side is not None:
+            side = tf.reshape(self.side(fields), [-1, self.options.side_tokens, self.options.dim])
+        for block, bias in zip(self.blocks, biases, strict=True):
+            queries = block(queries, events, mask, side, bias, signals.length, signals.vector)
+        return tf.reshape(queries, [-1, self.options.queries * self.options.dim])
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "options": plain(self.options)}

@@ -1,0 +1,82 @@
+"""What HyFormer, MixFormer and OneTrans share: LAIN and LENS around their blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow import keras
+
+from models.backbones.base import SequenceInputs
+from models.backbones.config import LengthAdaptation, TargetConditioning
+from models.backbones.length_context import LengthContext, LengthSignals
+from models.backbones.target_positions import TargetPositions
+from models.layers.config import LengthModulation, plain, read
+
+
+class LatentQueryBackbone(keras.layers.Layer):
+    """Base of the backbones whose queries, one for each latent, head or token, read the history.
+
+    Args:
+        conditioning: ``TargetConditioning`` or None: positions and LENS.
+        adaptation: ``LengthAdaptation`` or None: LAIN. Prompts get no position bias.
+    """
+
+    def __init__(
+        self,
+        conditioning: TargetConditioning | None = None,
+        adaptation: LengthAdaptation | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.conditioning = None if conditioning is None else read(TargetConditioning, conditioning)
+        self.adaptation = None if adaptation is None else read(LengthAdaptation, adaptation)
+        self.positions: TargetPositions | None = None
+        self.context: LengthContext | None = None
+
+    @property
+    def modulation(self) -> LengthModulation | None:
+        """What the blocks' attention needs to know of LAIN."""
+        return None if self.adaptation is None else self.adaptation.modulation
+
+    def make_surroundings(self, queries: int, layers: int, event_dim: int) -> None:
+        """Makes the parts of LAIN and LENS; part of ``build``."""
+        if self.conditioning is not None:
+            self.positions = TargetPositions(
+                self.conditioning, queries, layers, name="target_positions"
+            )
+        if self.adaptation is not None:
+            self.context = LengthContext(self.adaptation, event_dim, name="length_context")
+
+    def surround(
+        self, inputs: SequenceInputs, events: tf.Tensor, queries: tf.Tensor, layers: int
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor | None], LengthSignals]:
+        """Applies positions, gate and prompts.
+
+        Args:
+            inputs: of the backbone; its history is what the condition vector averages.
+            events: projected events, [users, length, event_dim].
+            queries: initial queries, [rows, queries, dim].
+            layers: attention layers.
+
+        Returns:
+            gated queries; events with positions and prompts, and their mask; a bias for each
+            layer, or None; the length signals.
+        """
+        biases: list[tf.Tensor | None] = [None] * layers
+        if self.positions is not None:
+            sources = (inputs.target, inputs.history, inputs.mask)
+            biases = self.positions(*sources)
+            queries = self.positions.gate_queries(queries, *sources)
+            events = self.positions.embed(events)
+        signals = LengthSignals() if self.context is None else self.context(inputs.length)
+        events, mask = signals.prepend(events, inputs.mask)
+        return queries, events, mask, biases, signals
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "conditioning": plain(self.conditioning),
+            "adaptation": plain(self.adaptation),
+        }

@@ -1,0 +1,57 @@
+"""Search-based Interest Model, soft search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow import keras
+
+from models.backbones.base import SequenceInputs
+from models.backbones.length_context import LengthSignals
+from models.backbones.long_history import LongHistoryBackbone
+from models.layers.soft_search import SoftSearch
+
+
+@keras.utils.register_keras_serializable(package="lengthwise")
+class SimBackbone(LongHistoryBackbone):
+    """Long branch: attention to the events that a learned search scores highest.
+
+    The choice of events has no gradient; the search learns from an auxiliary click prediction
+    (arXiv 2006.05639), whose logit is ``auxiliary_logit(inputs)``: add its cross-entropy to the
+    loss with weight 1. LAIN's prompts stand before the retrieved events and are not searched.
+
+    Args, inputs and output: see :class:`~models.backbones.long_history.LongHistoryBackbone`.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the search, the attention and the auxiliary network."""
+        self.search = SoftSearch(self.options.search_dim, self.options.retrieved, name="search")
+        self.long_attention = self.attention("long_attention", self.long_modulation)
+        self.auxiliary = keras.Sequential(
+            [
+                *(
+                    keras.layers.Dense(units, "relu", name=f"hidden_{index}")
+                    for index, units in enumerate(self.options.auxiliary_units)
+                ),
+                keras.layers.Dense(1, dtype="float32", name="logit"),
+            ],
+            name="auxiliary",
+        )
+        dim, fields = int(input_shape[0][-1]), int(input_shape[4][-1])
+        self.auxiliary.build((None, fields + 2 * dim))
+        super().build(input_shape)
+
+    def long_interest(self, inputs: SequenceInputs, signals: LengthSignals) -> tf.Tensor:
+        """Returns what the target reads from the events found, [rows, dim]."""
+        found = self.search(inputs.target, inputs.history, inputs.mask)
+        own = signals.for_each(inputs.target)
+        events, mask = own.prepend(found.events, found.event_mask)
+        query = inputs.target[:, tf.newaxis]
+        return self.long_attention(query, events, mask, None, own.length, own.vector)[:, 0]
+
+    def auxiliary_logit(self, inputs: SequenceInputs) -> tf.Tensor:
+        """Returns the click logit of the search's own prediction, float32 [rows]."""
+        pooled = self.search(inputs.target, inputs.history, inputs.mask).pooled
+        joined = tf.concat([inputs.non_sequence, inputs.target, pooled], axis=-1)
+        return tf.squeeze(self.auxiliary(joined), axis=-1)

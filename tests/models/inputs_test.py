@@ -1,0 +1,88 @@
+"""Tests of reading transformed examples in batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.config import ModelConfig
+from models.inputs import list_files, make_dataset
+from models.plan import FIELDS, NUMBERS, RankerPlan, make_plan
+from tests.models import fixtures
+
+
+@pytest.fixture(scope="module")
+def plan() -> RankerPlan:
+    return make_plan(fixtures.make_description(), ModelConfig(), "typed_exposure", 8)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, plan: RankerPlan) -> list[str]:
+    """Three files of transformed rows, one compressed; the item id numbers the rows."""
+    folder = tmp_path_factory.mktemp("transformed")
+    random = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
+    for index in range(50):
+        length = int(random.integers(0, 4))
+        rows.append(
+            {
+                "item_id": index,
+                "category": 2,
+                "history_item_id": list(range(length)),
+                "history_category": [3] * length,
+                "history_action": [1] * length,
+                FIELDS: [2] * len(plan.categories),
+                NUMBERS: [0.5] * len(plan.numbers),
+                "label": float(index % 2),
+                "user_group": index,
+            }
+        )
+    return [
+        fixtures.write_examples(folder / name, part)
+        for name, part in [
+            ("a", rows[:20]),
+            ("b.gz", rows[20:45]),
+            ("c", rows[45:]),
+        ]
+    ]
+
+
+def read(files: list[str], plan: RankerPlan, **arguments: Any) -> list[int]:
+    batches = make_dataset(files, plan, batch_size=7, **arguments)
+    return [int(value) for batch in batches for value in batch["item_id"].numpy()]
+
+
+def test_every_row_is_read_once(files: list[str], plan: RankerPlan) -> None:
+    assert sorted(read(files, plan)) == list(range(50))
+    assert sorted(read(files, plan, shuffle_seed=1, shuffle_buffer=10)) == list(range(50))
+
+
+def test_order_follows_from_the_seed_alone(files: list[str], plan: RankerPlan) -> None:
+    first = read(files, plan, shuffle_seed=1)
+    assert first == read(files, plan, shuffle_seed=1)
+    assert first != read(files, plan, shuffle_seed=2)
+    assert read(files, plan) == read(files, plan)
+
+
+def test_shards_share_the_rows(files: list[str], plan: RankerPlan) -> None:
+    parts = [read(files, plan, shuffle_seed=1, shard=(index, 2)) for index in range(2)]
+    assert sorted(parts[0] + parts[1]) == list(range(50))
+    assert abs(len(parts[0]) - len(parts[1])) <= 1
+
+
+def test_histories_stay_ragged(files: list[str], plan: RankerPlan) -> None:
+    batch = next(iter(make_dataset(files, plan, batch_size=7)))
+    assert isinstance(batch["history_item_id"], tf.RaggedTensor)
+    np.testing.assert_array_equal(
+        batch["history_item_id"].row_splits, batch["history_action"].row_splits
+    )
+    assert batch[FIELDS].shape == (7, len(plan.categories))
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train split: no example files match .*nothing"):
+        list_files([str(tmp_path / "nothing*")], split="train")
