@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from schemas.loading import STRICT, ConfigError, apply_overrides, build, read_yaml
+from schemas.profile import SequenceProfile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    """A section."""
+
+    __pydantic_config__ = STRICT
+
+    size: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    """A configuration."""
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    inner: Inner = field(default_factory=Inner)
+    parts: tuple[Inner, ...] = ()
+
+
+def test_an_unknown_key_comes_with_the_nearest_known_one() -> None:
+    with pytest.raises(ConfigError, match=r"f: inner\.sise: unknown key; did you mean 'size'\?"):
+        build(Outer, {"name": "x", "inner": {"sise": 2}}, where="f")
+
+
+def test_all_mistakes_are_named_with_where_they_stand() -> None:
+    with pytest.raises(ConfigError) as error:
+        build(Outer, {"parts": [{"size": "big"}]}, where="f")
+    assert "f: name: this key is required" in str(error.value)
+    assert "parts.0.size" in str(error.value)
+    assert "found 'big'" in str(error.value)
+
+
+def test_overrides_are_read_as_yaml_and_leave_the_rest() -> None:
+    values = {"name": "x", "inner": {"size": 1}}
+    changed = apply_overrides(values, ["inner.size=7", "name=y z"])
+    assert build(Outer, changed, where="f") == Outer(name="y z", inner=Inner(size=7))
+    assert values == {"name": "x", "inner": {"size": 1}}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("name", r"expected section\.key=value"),
+        (".x=1", r"expected section\.key=value"),
+        ("name.x=1", "name is a value, not a section"),
+        ("name=[", "not valid YAML"),
+    ],
+)
+def test_a_wrong_override_is_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        apply_overrides({"name": "x"}, [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"- 1", "found list"), (b"a: [", "not valid YAML"), (b"\xff", "not UTF-8 text")],
+)
+def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "c.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"c\.yaml: .*{message}"):
+        read_yaml(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_yaml(tmp_path / "nowhere.yaml")
+
+
+def test_a_profile_with_unknown_keys_names_them() -> None:
+    names = [f.name for f in dataclasses.fields(SequenceProfile)]
+    with pytest.raises(ValueError, match=rf"missing keys \['{sorted(names)[0]}'.*\['extra'\]"):
+        SequenceProfile.from_json('{"extra": 1}')
