@@ -61,10 +61,10 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         failed_dead_letter=str(root / FAILED_DEAD_LETTER),
         fingerprint=prepared.fingerprint,
         source_hash=source_hash("schemas", "beam_jobs", "components/example_gen"),
-    )
+    ).with_id("ExampleGen")
     examples = example_gen.outputs["examples"]
     statistics_gen = StatisticsGen(examples=examples)
-    schema_gen = ImportSchemaGen(schema_file=str(prepared.schema))
+    schema_gen = ImportSchemaGen(schema_file=str(prepared.schema)).with_id("Schema")
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(statistics=statistics_gen.outputs["statistics"], schema=schema)
     gate = SchemaGate(
@@ -105,12 +105,12 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         train_split=features.TRAIN_SPLIT,
         eval_split=features.VALIDATION_SPLIT,
         custom_config=_custom_config(prepared, for_transform=False),
-    )
+    ).with_id("Trainer")
     resolver = Resolver(
         strategy_class=LatestBlessedModelStrategy,
         model=Channel(type=standard_artifacts.Model),
         model_blessing=Channel(type=standard_artifacts.ModelBlessing),
-    ).with_id("latest_blessed_model_resolver")
+    ).with_id("Resolver")
     evaluator = Evaluator(
         examples=examples,
         example_splits=[features.TEST_SPLIT],
@@ -127,7 +127,7 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         model_blessing=evaluator.outputs["blessing"],
         destination=str(config.destination.resolve()),
         run_id=run_id,
-    )
+    ).with_id("Pusher")
     return Pipeline(
         pipeline_name=config.run.name,
         pipeline_root=str(root / PIPELINE),

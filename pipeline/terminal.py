@@ -91,7 +91,7 @@ class StepScreen(logging.Handler):
         """Shows that a step has begun."""
         self.current = step
         self._began = time.monotonic()
-        self._task = self._progress.add_task(step_title(step), total=None, state="")
+        self._task = self._progress.add_task(step, total=None, state="")
 
     def finish(self, *, cached: bool = False, note: str = "") -> None:
         """Prints the line of the step that has ended."""
@@ -103,7 +103,7 @@ class StepScreen(logging.Handler):
         self.seconds[step] = round(seconds, 2)
         self._clear()
         state = "cached" if cached else f"{seconds:.1f} s"
-        self._console.print(f"  {step_title(step):<22}{state:>9}  {note}".rstrip())
+        self._console.print(f"  {step:<22}{state:>9}  {note}".rstrip())
         self.current = None
 
     def _advance(self, record: logging.LogRecord) -> None:
@@ -123,14 +123,3 @@ class StepScreen(logging.Handler):
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
-
-
-def step_title(step: str) -> str:
-    """Returns what a person calls a node of the pipeline."""
-    return {
-        "HistoryExampleGen": "ExampleGen",
-        "ImportSchemaGen": "Schema",
-        "latest_blessed_model_resolver": "Resolver",
-        "ProfiledTrainer": "Trainer",
-        "VersionedPusher": "Pusher",
-    }.get(step, step)

@@ -16,7 +16,7 @@ from beam_jobs.errors import InputError
 from pipeline import lock
 from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.environment import prepare_environment
-from pipeline.terminal import StepScreen, captured_output, step_title
+from pipeline.terminal import StepScreen, captured_output
 from schemas.dataset import load_description
 from schemas.loading import ConfigError
 
@@ -90,10 +90,10 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
         except BaseException as error:
             _logger.exception("the run failed")
             code = _exit_code(error)
-            where = step_title(screen.current or "the run")
+            where = screen.current or "the run"
             summary.error = f"{where}: {_message(error)}"
         summary.steps = {
-            step_title(step): {"seconds": seconds, "cached": step in screen.cached}
+            step: {"seconds": seconds, "cached": step in screen.cached}
             for step, seconds in screen.seconds.items()
         }
     return code, summary

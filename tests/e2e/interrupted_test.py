@@ -14,7 +14,7 @@ def test_killed_in_any_step_the_next_run_picks_up(
 ) -> None:
     workspace = Workspace(tmp_path_factory.mktemp("killed"))
     for node in (
-        "HistoryExampleGen",
+        "ExampleGen",
         "StatisticsGen",
         "SequenceProfile",
         "Transform",
