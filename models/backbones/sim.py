@@ -11,6 +11,7 @@ from models.backbones.base import SequenceInputs
 from models.backbones.length_context import LengthSignals
 from models.backbones.long_history import LongHistoryBackbone
 from models.layers.soft_search import SoftSearch
+from models.layers.sublayers import build_sublayer
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -28,18 +29,17 @@ class SimBackbone(LongHistoryBackbone):
         """Makes the search, the attention and the auxiliary network."""
         self.search = SoftSearch(self.options.search_dim, self.options.retrieved, name="search")
         self.long_attention = self.attention("long_attention", self.long_modulation)
-        self.auxiliary = keras.Sequential(
-            [
-                *(
-                    keras.layers.Dense(units, "relu", name=f"hidden_{index}")
-                    for index, units in enumerate(self.options.auxiliary_units)
-                ),
-                keras.layers.Dense(1, dtype="float32", name="logit"),
-            ],
-            name="auxiliary",
-        )
-        dim, fields = int(input_shape[0][-1]), int(input_shape[4][-1])
-        self.auxiliary.build((None, fields + 2 * dim))
+        widths = self.options.auxiliary_units
+        self.auxiliary = [
+            *(
+                keras.layers.Dense(width, "relu", name=f"auxiliary_{index}")
+                for index, width in enumerate(widths)
+            ),
+            keras.layers.Dense(1, dtype="float32", name="auxiliary_logit"),
+        ]
+        joined = 2 * int(input_shape[0][-1]) + int(input_shape[4][-1])
+        for layer, width in zip(self.auxiliary, (joined, *widths), strict=True):
+            build_sublayer(layer, (None, width))
         super().build(input_shape)
 
     def long_interest(self, inputs: SequenceInputs, signals: LengthSignals) -> tf.Tensor:
@@ -53,5 +53,7 @@ class SimBackbone(LongHistoryBackbone):
     def auxiliary_logit(self, inputs: SequenceInputs) -> tf.Tensor:
         """Returns the click logit of the search's own prediction, float32 [rows]."""
         pooled = self.search(inputs.target, inputs.history, inputs.mask).pooled
-        joined = tf.concat([inputs.non_sequence, inputs.target, pooled], axis=-1)
-        return tf.squeeze(self.auxiliary(joined), axis=-1)
+        hidden = tf.concat([inputs.non_sequence, inputs.target, pooled], axis=-1)
+        for layer in self.auxiliary:
+            hidden = layer(hidden)
+        return tf.squeeze(hidden, axis=-1)

@@ -9,7 +9,7 @@ from tensorflow import keras
 
 from models.backbones.config import Position, TargetConditioning
 from models.layers.condition_source import ConditionSource
-from models.layers.config import plain, read
+from models.layers.config import ConditionKind, plain, read
 from models.layers.position_bias import PositionBias
 from models.layers.position_embedding import PositionEmbedding
 from models.layers.target_position_bias import TargetPositionBias
@@ -78,8 +78,10 @@ class TargetPositions(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Makes the gate, which needs the width of the condition."""
         self.gate = None
-        if self.conditioning.query_gate:
-            width = int(input_shape[-1]) * (1 if self.source.resolved.value == "item" else 2)
+        if self.conditioning.query_gate and self.source is not None:
+            width = int(input_shape[-1])
+            if self.source.resolved is ConditionKind.ITEM_AND_SEQUENCE:
+                width *= 2
             self.gate = TargetQueryGate(width, name="query_gate")
         super().build(input_shape)
 
