@@ -65,7 +65,8 @@ def logs(draw: st.DrawFn, kind: str, moments: Sequence[int] = MOMENTS) -> RawLog
     again = draw(st.lists(st.sampled_from(rows), max_size=5))
     # The same key once more with other flags: still a duplicate.
     other = [{**row, "liked": 1 - row["liked"]} for row in again[:2]]
-    rows = draw(st.permutations([*rows, *again, *other, *anchors(anchor, anchor)]))
+    fixed = [*anchors(anchor, anchor), impression(anchor, anchor, 4 * DAY, 1)]
+    rows = draw(st.permutations([*rows, *again, *other, *fixed]))
     items = st.lists(st.sampled_from(ids(kind)), max_size=5)
     prior = [
         {

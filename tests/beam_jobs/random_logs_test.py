@@ -28,7 +28,7 @@ SPLITS = st.sampled_from(
     [
         {"validation_start": "2024-03-06", "test_start": "2024-03-07"},
         {
-            "train_start": "2024-03-05T01:00:00",
+            "train_start": "2024-03-05",
             "validation_start": "2024-03-06",
             "test_start": "2024-03-07",
             "end": "2024-03-07T01:00:00",
