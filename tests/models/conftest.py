@@ -73,7 +73,9 @@ def make_tiny_run(folder: Path, id_type: str) -> TinyRun:
     from tests.models import fixtures
 
     config = fixtures.custom_config(
-        fixtures.make_description(id_type), {"embedding_init_std": 0.1}, {"learning_rate": 0.01}
+        fixtures.make_description(id_type),
+        {"embedding_init_std": 0.3},
+        {"batch_size": 32, "learning_rate": 0.01, "table_learning_rate": 0.03},
     )
     rows = {
         "train": fixtures.make_rows(2000, id_type=id_type),

@@ -160,7 +160,7 @@ def test_optional_features_may_be_left_out(tiny_run: TinyRun) -> None:
 
 
 def test_the_item_is_required(int_run: TinyRun) -> None:
-    with pytest.raises(tf.errors.InvalidArgumentError, match="item_id.*required"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"item_id.*required"):
         scores_of(int_run, [{"surface": "feed"}])
 
 
