@@ -225,14 +225,14 @@ def records(output: Path, split: str) -> list[bytes]:
     result = []
     for path in sorted((output / f"Split-{split}").iterdir()):
         assert path.name.startswith("data_tfrecord-"), f"left over: {path}"
-        data = path.read_bytes()
-        while data:
-            (length,) = struct.unpack("<Q", data[:8])
-            record, data = data[12 : 12 + length], data[12 + length :]
+        data, place = path.read_bytes(), 0
+        while place < len(data):
+            (length,) = struct.unpack_from("<Q", data, place)
+            record = data[place + 12 : place + 12 + length]
+            place += 12 + length + 4
             crc = google_crc32c.value(record)
             masked = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-            assert data[:4] == struct.pack("<I", masked)
-            data = data[4:]
+            assert data[place - 4 : place] == struct.pack("<I", masked)
             result.append(record)
     return result
 
