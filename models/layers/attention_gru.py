@@ -83,29 +83,30 @@ class AttentionGru(keras.layers.Layer):
         dtype = self.compute_dtype
         inputs = tf.cast(inputs, dtype)
         projected = tf.matmul(inputs, tf.cast(self.kernel, dtype)) + tf.cast(self.bias, dtype)
-        by_time = tf.transpose(projected, [1, 0, 2])  # [length, batch, 3 * units]
         # The share of the update that is let through: nothing at padding.
         passed = tf.cast(tf.cast(event_mask, tf.bool), dtype)
         if attention is not None:
             passed *= tf.cast(attention, dtype)
-        passed = tf.transpose(passed)[:, :, None]  # [length, batch, 1]
+        # One step of padding in front: an array of no steps has no shape to stack.
+        length = tf.shape(inputs)[1] + 1
+        steps = _by_time(tf.pad(projected, [[0, 0], [1, 0], [0, 0]]), length)
+        shares = _by_time(tf.pad(passed, [[0, 0], [1, 0]])[..., None], length)
         recurrent_kernel = tf.cast(self.recurrent_kernel, dtype)
         recurrent_bias = tf.cast(self.recurrent_bias, dtype)
 
         def step(
             position: tf.Tensor, state: tf.Tensor, states: tf.TensorArray
         ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
-            update, reset, candidate = tf.split(by_time[position], 3, axis=-1)
+            update, reset, candidate = tf.split(steps.read(position), 3, axis=-1)
             of_update, of_reset, of_candidate = tf.split(
                 tf.matmul(state, recurrent_kernel), 3, axis=-1
             )
-            update = tf.sigmoid(update + of_update) * passed[position]
+            update = tf.sigmoid(update + of_update) * shares.read(position)
             reset = tf.sigmoid(reset + of_reset)
             candidate = tf.tanh(candidate + reset * (of_candidate + recurrent_bias))
             state += update * (candidate - state)
             return position + 1, state, states.write(position, state)
 
-        length = tf.shape(inputs)[1]
         start = tf.zeros([tf.shape(inputs)[0], self.units], dtype)
         states = tf.TensorArray(dtype, size=length, element_shape=[None, self.units])
         _, last, states = tf.while_loop(
@@ -118,9 +119,14 @@ class AttentionGru(keras.layers.Layer):
                 tf.TensorShape(None),
             ),
         )
-        stacked = tf.reshape(states.stack(), [length, tf.shape(inputs)[0], self.units])
-        return RecurrentStates(states=tf.transpose(stacked, [1, 0, 2]), last=last)
+        return RecurrentStates(states=tf.transpose(states.stack(), [1, 0, 2])[:, 1:], last=last)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments."""
         return {**super().get_config(), "units": self.units}
+
+
+def _by_time(values: tf.Tensor, length: tf.Tensor) -> tf.TensorArray:
+    """Returns an array that is read by time step, whose gradient costs one step a step."""
+    array = tf.TensorArray(values.dtype, size=length, element_shape=[None, values.shape[-1]])
+    return array.unstack(tf.transpose(values, [1, 0, 2]))
