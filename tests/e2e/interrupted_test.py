@@ -46,8 +46,10 @@ def test_a_full_disk_names_the_fault_and_keeps_the_model(
     assert "File too large" in summary["error"]
     assert workspace.versions() == ["1"]
 
-    # Larger than any file but the tables of a wide model.
-    code, summary, output = workspace.run("model.embedding_dim=1024", file_limit=8_000_000)
+    # Larger than any file but the weights of a wide model.
+    code, summary, output = workspace.run(
+        "model.embedding_dim=2048", "model.hidden_units=[64]", file_limit=3_000_000
+    )
     assert code == 1, output
     assert summary["error"].startswith("Trainer")
     assert workspace.versions() == ["1"]
