@@ -42,6 +42,7 @@ _TRANSFORM_KEYS = (
     "action_fusion",
     "vocabulary_min_count",
 )
+_TRANSFORM_SOURCES = ("models/transform.py", "models/plan.py", "models/config.py")
 
 
 def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -> Pipeline:
@@ -161,7 +162,9 @@ def _custom_config(prepared: Prepared, *, for_transform: bool) -> dict[str, str]
         "data": {"history": to_plain(config.data.history)},
         "model": to_plain(model),
         "train": to_plain(train),
-        "source_hash": source_hash("schemas", "models"),
+        "source_hash": source_hash(
+            "schemas", *(_TRANSFORM_SOURCES if for_transform else ["models"])
+        ),
     }
     return {"lengthwise": _json(values)}
 
