@@ -1,0 +1,74 @@
+"""Tests of what is found out before a pipeline is made."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.errors import InputError
+from pipeline.config import RunConfig, load_config
+from pipeline.prepare import Prepared, find_schema, prepare, remove_leftovers, source_hash
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        f"run: {{root: {tmp_path}/run}}\n"
+        f"data: {{dataset: simulated, path: {tmp_path}/raw, generate: {{impressions: 2000}}}}\n"
+    )
+    return load_config(path)
+
+
+def test_the_simulated_log_is_made_once(config: RunConfig) -> None:
+    first = prepare(config)
+    log = Path(config.data.path) / "simulation.json"
+    made = log.stat().st_mtime_ns
+    second = prepare(config)
+    assert log.stat().st_mtime_ns == made
+    assert first.fingerprint == second.fingerprint
+    assert first.plan.snapshot is None
+    assert first.schema.name == "simulated.pbtxt"
+
+
+def test_fingerprint_follows_data_side_files_and_settings(config: RunConfig) -> None:
+    before = prepare(config).fingerprint
+    items = Path(config.data.path) / "users.parquet"
+    original = items.read_bytes()
+    table = pq.read_table(items)
+    pq.write_table(table.slice(1), items)
+    assert prepare_again(config).fingerprint != before
+    items.write_bytes(original)
+    assert prepare_again(config).fingerprint == before
+
+
+def prepare_again(config: RunConfig) -> Prepared:
+    """Prepares without the generator, which would put back an edited log."""
+    data = dataclasses.replace(config.data, generate=None)
+    return prepare(dataclasses.replace(config, data=data))
+
+
+def test_a_missing_schema_says_how_to_get_one(config: RunConfig, tmp_path: Path) -> None:
+    prepared = prepare(config)
+    data = dataclasses.replace(config.data, schema=str(tmp_path / "absent.pbtxt"))
+    with pytest.raises(InputError, match="propose-schema"):
+        find_schema(dataclasses.replace(config, data=data), prepared.description)
+
+
+def test_leftovers_of_killed_runs_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    keep = [tmp_path / "snapshots" / "a", tmp_path / "pipeline" / "ExampleGen" / "examples" / "1"]
+    drop = [Path(f"{folder}.staging-0a1b2c3d") for folder in keep]
+    for folder in (*keep, *drop):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("x")
+    remove_leftovers(tmp_path)
+    assert all((folder / "file").exists() for folder in keep)
+    assert not any(folder.exists() for folder in drop)
+
+
+def test_source_hash_tells_files_and_folders_apart() -> None:
+    assert source_hash("schemas") == source_hash("schemas")
+    assert len({source_hash("schemas"), source_hash("models"), source_hash("models/plan.py")}) == 3

@@ -1,0 +1,72 @@
+"""Tests of what a run shows and what goes to the log."""
+
+from __future__ import annotations
+
+import io
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pipeline.terminal import PROGRESS_LOGGER, StepScreen
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_frameworks_and_children_write_to_the_log_and_the_console_to_the_screen(
+    tmp_path: Path,
+) -> None:
+    script = (
+        "import os, subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from pipeline.terminal import captured_output\n"
+        f"with captured_output(Path({str(tmp_path / 'log')!r})) as console:\n"
+        "    print('python chatter')\n"
+        "    os.write(2, b'native chatter\\n')\n"
+        "    subprocess.run([sys.executable, '-c', 'print(\"child chatter\")'])\n"
+        "    console.print('for people')\n"
+        "print('after')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "for people\nafter\n"
+    assert done.stderr == ""
+    log = (tmp_path / "log").read_text()
+    for line in ("python chatter", "native chatter", "child chatter"):
+        assert line in log
+
+
+def test_one_line_a_step_with_its_time_or_cached() -> None:
+    text = io.StringIO()
+    with StepScreen(Console(file=text, width=80)) as screen:
+        screen.start("Transform")
+        screen.finish()
+        screen.start("Trainer")
+        screen.finish(cached=True, note="as before")
+        screen.start("Evaluator")
+    lines = text.getvalue().splitlines()
+    assert lines[0].split()[0] == "Transform"
+    assert lines[0].endswith(" s")
+    assert lines[1].split() == ["Trainer", "cached", "as", "before"]
+    assert len(lines) == 2
+    assert set(screen.seconds) == {"Transform", "Trainer"}
+    assert screen.cached == {"Trainer"}
+    assert screen.current == "Evaluator"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_drawn_on_a_terminal_only(terminal: bool) -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=100, force_terminal=terminal)
+    logger = logging.getLogger(PROGRESS_LOGGER)
+    with StepScreen(console) as screen:
+        logger.info("ignored before a step", extra={"done": 1, "total": 2})
+        screen.start("Trainer")
+        logger.info("train", extra={"done": 512, "total": 1024, "unit": "examples"})
+        screen._progress.refresh()
+        screen.finish()
+    assert ("512/1,024 examples" in text.getvalue()) is terminal
