@@ -105,6 +105,18 @@ def input_fingerprint(plan: Plan) -> str:
     return f"{log.hexdigest()}-{digest.hexdigest()}"
 
 
+def snapshot_fingerprint(folder: str) -> str:
+    """Identifies the bytes of a snapshot, whose folder may be renewed in place or be a link."""
+    digest = hashlib.blake2b(digest_size=16)
+    pattern = FileSystems.join(folder, "*")
+    for match in FileSystems.match([pattern]):
+        for metadata in sorted(match.metadata_list, key=lambda found: found.path):
+            file = RawFile(metadata.path, metadata.size_in_bytes, FileFormat.PARQUET)
+            digest.update(metadata.path.rsplit("/", 1)[-1].encode())
+            digest.update(_content_hash(file))
+    return digest.hexdigest()
+
+
 def latest_snapshot(root: str, fingerprint: str) -> str | None:
     """Finds the newest snapshot under ``root`` to go on from.
 

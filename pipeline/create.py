@@ -58,6 +58,7 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         data=_json(to_plain(config.data)),
         description=_json(to_plain(prepared.description)),
         snapshot=prepared.plan.snapshot or "",
+        snapshot_fingerprint=prepared.snapshot_fingerprint,
         snapshot_root=str(root / SNAPSHOTS),
         failed_dead_letter=str(root / FAILED_DEAD_LETTER),
         fingerprint=prepared.fingerprint,

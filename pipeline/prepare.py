@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from beam_jobs.errors import InputError
-from beam_jobs.plan import Plan, input_fingerprint, latest_snapshot, make_plan, with_snapshot
+from beam_jobs.plan import (
+    Plan,
+    input_fingerprint,
+    latest_snapshot,
+    make_plan,
+    snapshot_fingerprint,
+    with_snapshot,
+)
 from beam_jobs.simulate import simulate
 from pipeline.config import RunConfig
 from schemas.dataset import DatasetDescription, load_description
@@ -28,6 +35,7 @@ class Prepared:
         description: the dataset.
         plan: the raw files, and the snapshot to start from.
         fingerprint: identifies the bytes of the raw data, the description and its settings.
+        snapshot_fingerprint: identifies the bytes of the snapshot, if there is one.
         schema: the curated schema.
     """
 
@@ -35,6 +43,7 @@ class Prepared:
     description: DatasetDescription
     plan: Plan
     fingerprint: str
+    snapshot_fingerprint: str
     schema: Path
 
     @property
@@ -51,7 +60,14 @@ def prepare(config: RunConfig) -> Prepared:
         InputError: raw data, snapshot or schema are missing or cannot be used.
     """
     description, plan, fingerprint = prepare_data(config)
-    return Prepared(config, description, plan, fingerprint, find_schema(config, description))
+    return Prepared(
+        config=config,
+        description=description,
+        plan=plan,
+        fingerprint=fingerprint,
+        snapshot_fingerprint=snapshot_fingerprint(plan.snapshot) if plan.snapshot else "",
+        schema=find_schema(config, description),
+    )
 
 
 def prepare_data(config: RunConfig) -> tuple[DatasetDescription, Plan, str]:

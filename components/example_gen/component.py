@@ -18,6 +18,7 @@ class HistoryExampleGenSpec(ComponentSpec):
         "data": ExecutionParameter(type=str),
         "description": ExecutionParameter(type=str),
         "snapshot": ExecutionParameter(type=str),
+        "snapshot_fingerprint": ExecutionParameter(type=str),
         "snapshot_root": ExecutionParameter(type=str),
         "failed_dead_letter": ExecutionParameter(type=str),
         "fingerprint": ExecutionParameter(type=str),
@@ -44,6 +45,7 @@ class HistoryExampleGen(BaseBeamComponent):
         data: str,
         description: str,
         snapshot: str,
+        snapshot_fingerprint: str,
         snapshot_root: str,
         failed_dead_letter: str,
         fingerprint: str,
@@ -55,6 +57,7 @@ class HistoryExampleGen(BaseBeamComponent):
             data: the ``data`` section of the run, as JSON.
             description: the dataset description, as JSON.
             snapshot: folder of the snapshot to start from, or an empty text.
+            snapshot_fingerprint: identifies its bytes, so that the cache notices edits.
             snapshot_root: folder that the new snapshot is put into.
             failed_dead_letter: where the dead letter of a failed run is left.
             fingerprint: identifies the bytes of the raw data, so that the cache notices edits.
@@ -67,6 +70,7 @@ class HistoryExampleGen(BaseBeamComponent):
                 data=data,
                 description=description,
                 snapshot=snapshot,
+                snapshot_fingerprint=snapshot_fingerprint,
                 snapshot_root=snapshot_root,
                 failed_dead_letter=failed_dead_letter,
                 fingerprint=fingerprint,

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.errors import InputError
+from beam_jobs.plan import snapshot_fingerprint
 from pipeline.config import RunConfig, load_config
 from pipeline.prepare import Prepared, find_schema, prepare, remove_leftovers, source_hash
 
@@ -49,6 +50,18 @@ def prepare_again(config: RunConfig) -> Prepared:
     """Prepares without the generator, which would put back an edited log."""
     data = dataclasses.replace(config.data, generate=None)
     return prepare(dataclasses.replace(config, data=data))
+
+
+def test_snapshot_fingerprint_follows_the_bytes(tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "manifest.json").write_text("{}")
+    before = snapshot_fingerprint(str(snapshot))
+    link = tmp_path / "current"
+    link.symlink_to(snapshot)
+    assert snapshot_fingerprint(str(link)) == before
+    (snapshot / "manifest.json").write_text("[]")
+    assert snapshot_fingerprint(str(link)) != before
 
 
 def test_a_missing_schema_says_how_to_get_one(config: RunConfig, tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_component_declares_its_splits_and_parameters() -> None:
         data="{}",
         description="{}",
         snapshot="",
+        snapshot_fingerprint="",
         snapshot_root="s",
         failed_dead_letter="d",
         fingerprint="f",
