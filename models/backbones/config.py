@@ -11,6 +11,7 @@ from models.layers.config import (
     MixingKind,
     SpectralLengthEncoderConfig,
 )
+from schemas.loading import STRICT
 
 
 class Position(str, enum.Enum):
@@ -37,6 +38,8 @@ class LengthAdaptation:
         long_branch: adapts the branch that retrieves from the whole history.
         length_dim: width of the length vector.
     """
+
+    __pydantic_config__ = STRICT
 
     max_length: int
     mean_length: float
@@ -86,6 +89,8 @@ class TargetConditioning:
         crossover: samples per item above which the item is enough.
     """
 
+    __pydantic_config__ = STRICT
+
     max_length: int
     position: Position = Position.NONE
     query_gate: bool = False
@@ -117,6 +122,8 @@ class HyformerOptions:
         dropout: share of the entries dropped before each residual sum.
     """
 
+    __pydantic_config__ = STRICT
+
     queries: int = 16
     dim: int = 64
     layers: int = 4
@@ -141,6 +148,8 @@ class MixformerOptions:
         dropout: share of the entries dropped before each residual sum.
     """
 
+    __pydantic_config__ = STRICT
+
     heads: int = 4
     dim: int = 16
     layers: int = 4
@@ -160,6 +169,8 @@ class OneTransOptions:
         causal: events see earlier events only.
         dropout: share of the entries dropped before each residual sum.
     """
+
+    __pydantic_config__ = STRICT
 
     dim: int = 64
     layers: int = 4
@@ -185,6 +196,8 @@ class LongHistoryOptions:
         normalize: SDIM divides each bucket's sum by its norm.
         seed: seed of the fixed hash projections.
     """
+
+    __pydantic_config__ = STRICT
 
     attention_dim: int = 64
     heads: int = 4
