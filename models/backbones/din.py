@@ -9,7 +9,12 @@ import tensorflow as tf
 from tensorflow import keras
 
 from models.backbones.base import SequenceInputs
+from models.backbones.config import LengthAdaptation
+from models.backbones.length_context import LengthContext, LengthSignals
+from models.layers.config import conditioning_dim, plain, read
 from models.layers.din_activation_unit import DinActivationUnit
+from models.layers.length_conditioning import LengthConditioning
+from models.layers.length_temperature import divide_by_temperature, make_temperature
 from models.layers.masking import masked_softmax
 
 
@@ -23,35 +28,73 @@ class DinBackbone(keras.layers.Layer):
         weight = softmax over events( activation unit(t, s) )
         interest = sum(weight * s)
 
+    With a ``LengthAdaptation`` (LAIN, arXiv 2601.19142), prompts stand before the events, the unit
+    reads ``[t ; e] W_q`` and ``[s ; e] W_k``, which start as the identity, and its logits are
+    divided by the temperature; the sum is over the unconditioned prompts and events.
+
     Args:
         hidden_units: widths of the activation unit's hidden layers.
+        adaptation: ``LengthAdaptation`` or None; its short branch is the only one.
 
     Inputs:
         :class:`~models.backbones.base.SequenceInputs`.
 
     Output:
-        [rows, dim]; 0 for a history of length 0.
+        [rows, dim]; without prompts 0 for a history of length 0.
     """
 
-    def __init__(self, hidden_units: Sequence[int] = (64,), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        hidden_units: Sequence[int] = (64,),
+        adaptation: LengthAdaptation | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.hidden_units = tuple(hidden_units)
+        self.adaptation = None if adaptation is None else read(LengthAdaptation, adaptation)
         self.unit = DinActivationUnit(hidden_units=self.hidden_units, name="activation_unit")
 
     def build(self, input_shape: Any) -> None:
-        """Builds the activation unit."""
+        """Builds the activation unit and the parts of the adaptation."""
         self.unit.build(input_shape[0])
+        on = self.adaptation if self.adaptation and self.adaptation.short_branch else None
+        dim = int(input_shape[0][-1])
+        modulation = on.modulation if on else None
+        length_dim = conditioning_dim(modulation)
+        self.context = LengthContext(on, dim, name="length_context") if on else None
+        self.temperature = make_temperature(modulation)
+        self.query, self.key = (
+            LengthConditioning(length_dim, name=name) if length_dim else None
+            for name in ("query", "key")
+        )
         super().build(input_shape)
 
     def call(self, inputs: SequenceInputs) -> tf.Tensor:
         """Attends to the history; see the class."""
-        weights = tf.cast(self.attention(inputs), inputs.history.dtype)
-        return tf.einsum("rl,rld->rd", weights, inputs.history)
+        weights, slots = self._attend(inputs)
+        return tf.einsum("rl,rld->rd", tf.cast(weights, slots.dtype), slots)
 
     def attention(self, inputs: SequenceInputs) -> tf.Tensor:
-        """Returns the weights of the events, float32 [rows, length]."""
-        return masked_softmax(self.unit(inputs.target, inputs.history), inputs.mask)
+        """Returns the weights of the events, float32 [rows, length]; prompts have the rest."""
+        weights, _ = self._attend(inputs)
+        return weights[:, tf.shape(weights)[1] - tf.shape(inputs.mask)[1] :]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "hidden_units": list(self.hidden_units)}
+        return {
+            **super().get_config(),
+            "hidden_units": list(self.hidden_units),
+            "adaptation": plain(self.adaptation),
+        }
+
+    def _attend(self, inputs: SequenceInputs) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns weights [rows, slots] and the prompts and events they belong to."""
+        signals = LengthSignals() if self.context is None else self.context(inputs.length)
+        slots, mask = signals.prepend(inputs.history, inputs.mask)
+        query, keys = inputs.target, slots
+        if self.query is not None and self.key is not None:
+            query, keys = self.query(query, signals.vector), self.key(keys, signals.vector)
+        logits = divide_by_temperature(
+            self.unit(query, keys), self.temperature, signals.length, self.name
+        )
+        return masked_softmax(logits, mask), slots
