@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import features
-from schemas.dataset import FieldType
+from schemas.dataset_sections import FieldType
 
 ARROW_TYPES = {
     FieldType.INT: pa.int64(),

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 
 from schemas import features
-from schemas.dataset import Split
+from schemas.dataset_sections import Split
 from schemas.loading import STRICT
 
 # 64 Gi entries of one list feature; a longer list is a mistake in the configuration.

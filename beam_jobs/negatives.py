@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from beam_jobs.columns import hashes, mix, ordinals, single
 from beam_jobs.events import ORIGIN, Bounds, Origin, sort_events
-from schemas.dataset import Negatives
+from schemas.dataset_sections import Negatives
 
 _ATTEMPTS = 8
 

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.columns import ARROW_TYPES, convert, fill_missing
-from schemas.dataset import DatasetDescription, Derived, FieldType, TimeUnit
+from schemas.dataset import DatasetDescription
+from schemas.dataset_sections import Derived, FieldType, TimeUnit
 
 DAY_MS = 86_400_000
 UNKNOWN_LABEL = -1

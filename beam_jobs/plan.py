@@ -15,7 +15,8 @@ from beam_jobs.prior import prior_columns
 from beam_jobs.reading import RawFile, check_columns, log_columns, match_files
 from beam_jobs.snapshot import MANIFEST, STAGING, Manifest, check_compatible, read_manifest
 from beam_jobs.splits import check_split
-from schemas.dataset import DatasetDescription, FileFormat, SideTable, Split
+from schemas.dataset import DatasetDescription
+from schemas.dataset_sections import FileFormat, SideTable, Split
 from schemas.loading import to_plain
 
 _BLOCK = 1 << 20

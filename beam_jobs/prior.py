@@ -12,7 +12,8 @@ from beam_jobs.errors import InputError
 from beam_jobs.events import kept_by_protocol
 from beam_jobs.normalise import UNKNOWN_LABEL
 from beam_jobs.reading import RawFile, read_table
-from schemas.dataset import DatasetDescription, FieldType
+from schemas.dataset import DatasetDescription
+from schemas.dataset_sections import FieldType
 
 
 def prior_columns(description: DatasetDescription) -> list[str]:

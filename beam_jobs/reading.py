@@ -14,7 +14,8 @@ import pyarrow.parquet
 from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.errors import InputError
-from schemas.dataset import DatasetDescription, FileFormat
+from schemas.dataset import DatasetDescription
+from schemas.dataset_sections import FileFormat
 
 BATCH_ROWS = 65_536
 _BLOCK = 8 << 20

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from beam_jobs.columns import ARROW_TYPES, convert, fill_missing, single
 from beam_jobs.errors import InputError
 from beam_jobs.reading import RawFile, read_table
-from schemas.dataset import Field, FieldType, SideTable
+from schemas.dataset_sections import Field, FieldType, SideTable
 
 KEY = "key"
 

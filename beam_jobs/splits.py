@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from beam_jobs.errors import InputError
 from beam_jobs.events import Bounds
 from beam_jobs.normalise import day_start
-from schemas.dataset import Split
+from schemas.dataset_sections import Split
 
 # A day with fewer rows than this share of the busiest day's does not end the log: a clock
 # that jumped ahead would otherwise decide the split, and make every later row of other users

@@ -30,7 +30,8 @@ from beam_jobs.prior import read_prior
 from beam_jobs.reading import RawFile, log_columns, read_batches
 from beam_jobs.side import KEY, empty_side, read_side
 from schemas import features
-from schemas.dataset import DatasetDescription, Negatives
+from schemas.dataset import DatasetDescription
+from schemas.dataset_sections import Negatives
 
 # What crosses the shuffle: the kind of a table and the table, serialised.
 Part = tuple[str, bytes]

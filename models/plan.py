@@ -11,7 +11,8 @@ from typing import Any
 
 from models.config import ActionFusion, Inputs, ModelConfig, TrainConfig
 from schemas import features
-from schemas.dataset import DatasetDescription, Field, FieldType, Scale
+from schemas.dataset import DatasetDescription
+from schemas.dataset_sections import Field, FieldType, Scale
 from schemas.loading import build
 
 CUSTOM_CONFIG_KEY = "lengthwise"

@@ -15,7 +15,7 @@ import tensorflow as tf
 from models.alignment import right_align, right_aligned_mask
 from models.plan import RankerPlan
 from schemas import features
-from schemas.dataset import FieldType
+from schemas.dataset_sections import FieldType
 
 RawSpec: TypeAlias = Mapping[str, tf.io.FixedLenFeature | tf.io.VarLenFeature | tf.io.RaggedFeature]
 Tensors: TypeAlias = dict[str, tf.Tensor | tf.SparseTensor | tf.RaggedTensor]

@@ -36,7 +36,7 @@ import tensorflow_transform as tft
 
 from models import plan as plans
 from schemas import features
-from schemas.dataset import FieldType, Scale
+from schemas.dataset_sections import FieldType, Scale
 
 Values: TypeAlias = tf.Tensor | tf.SparseTensor | tf.RaggedTensor
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.columns import concat, convert, from_ipc, hashes, mix, ordinals, to_ipc
-from schemas.dataset import FieldType
+from schemas.dataset_sections import FieldType
 
 INT, STRING, FLOAT = FieldType.INT, FieldType.STRING, FieldType.FLOAT
 SNOWFLAKE = 7_123_456_789_012_345_678

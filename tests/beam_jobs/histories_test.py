@@ -16,7 +16,7 @@ from beam_jobs.normalise import day_start, local_days, normalise
 from beam_jobs.prior import read_prior
 from beam_jobs.reading import match_files, read_table
 from beam_jobs.splits import resolve_bounds
-from schemas.dataset import FileFormat, Split
+from schemas.dataset_sections import FileFormat, Split
 from tests.beam_jobs.job import PRIOR_TYPES, START, configure, describe, impression, write_rows
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from beam_jobs.config import DataConfig
-from schemas.dataset import DatasetDescription, Derived, Field, FieldType, Split
+from schemas.dataset import DatasetDescription
+from schemas.dataset_sections import Derived, Field, FieldType, Split
 
 Row = Mapping[str, Any]
 Example = dict[str, list[Any]]

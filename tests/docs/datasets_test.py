@@ -11,24 +11,24 @@ import yaml
 
 from beam_jobs.simulation.click_rule import RULE
 from beam_jobs.simulation.process import EXPOSURE
-from schemas import dataset
+from schemas import dataset, dataset_sections
 from schemas.dataset import SHIPPED
 from schemas.loading import build
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "datasets.md"
 SECTIONS = {
     "Top level": dataset.DatasetDescription,
-    "log": dataset.Log,
-    "user and item": dataset.Column,
-    "time": dataset.TimeColumn,
-    "label": dataset.Label,
-    "actions": dataset.Action,
-    "fields": dataset.Field,
-    "side": dataset.SideTable,
-    "prior_history": (dataset.PriorHistory, dataset.PriorSequence),
-    "drop": dataset.Drop,
-    "negatives": dataset.Negatives,
-    "split": dataset.Split,
+    "log": dataset_sections.Log,
+    "user and item": dataset_sections.Column,
+    "time": dataset_sections.TimeColumn,
+    "label": dataset_sections.Label,
+    "actions": dataset_sections.Action,
+    "fields": dataset_sections.Field,
+    "side": dataset_sections.SideTable,
+    "prior_history": (dataset_sections.PriorHistory, dataset_sections.PriorSequence),
+    "drop": dataset_sections.Drop,
+    "negatives": dataset_sections.Negatives,
+    "split": dataset_sections.Split,
 }
 
 
