@@ -148,8 +148,18 @@ def _numbers(missing: tuple[str | int | float, ...], kind: pa.DataType) -> pa.Ar
 def _to_string(column: pa.Array) -> pa.Array:
     try:
         return column.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except pa.ArrowNotImplementedError:
         return pa.nulls(len(column), pa.string())
+    except pa.ArrowInvalid:
+        # Some bytes are not UTF-8: only those values are invalid.
+        return pa.array([_decoded(value) for value in column.to_pylist()], pa.string())
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def _to_int(column: pa.Array) -> pa.Array:

@@ -9,7 +9,7 @@ from schemas import features
 from schemas.dataset_sections import Split
 from schemas.loading import STRICT
 
-# 64 Gi entries of one list feature; a longer list is a mistake in the configuration.
+# A longer list in one example is a mistake in the configuration.
 MAX_HISTORY = 100_000
 
 
@@ -60,6 +60,8 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         if self.impressions < 1_000:
             raise ValueError(f"impressions {self.impressions}: at least 1000 is accepted")
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed}: at least 0 is accepted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,8 @@ class DataConfig:
             raise ValueError(f"max_rejected_share {self.max_rejected_share}: 0 to 1 is accepted")
         if self.earlier_examples < 0:
             raise ValueError(f"earlier_examples {self.earlier_examples}: at least 0 is accepted")
+        if self.earlier_examples and self.snapshot == "none":
+            raise ValueError("earlier_examples: they are found by a snapshot, but snapshot is none")
         unknown = sorted(set(self.allow_empty) - set(features.SPLITS))
         if unknown:
             raise ValueError(f"allow_empty {unknown}: {list(features.SPLITS)} are accepted")

@@ -4,7 +4,8 @@ On this machine::
 
     lengthwise examples configs/kuairand_pure.yaml --output /tmp/examples
 
-On a cluster, with paths that its workers can reach and the flags of its Beam runner::
+On a cluster, with paths that its workers can reach and the flags of its Beam runner (not run
+here)::
 
     lengthwise examples CONFIG --output gs://BUCKET/examples --runner=DataflowRunner \\
         --project=PROJECT --region=REGION --temp_location=gs://BUCKET/tmp --setup_file=./setup.py
@@ -36,7 +37,7 @@ from beam_jobs.combiners import MergeItemCounts, SumCounters
 from beam_jobs.errors import InputError
 from beam_jobs.files import TEMPORARY, remove_temporary, replacing
 from beam_jobs.plan import Plan
-from beam_jobs.snapshot import STAGING, make_manifest, write_manifest
+from beam_jobs.snapshot import EXAMPLES_OF, MANIFEST, STAGING, make_manifest, write_manifest
 from beam_jobs.splits import NO_TIME, resolve_bounds, show
 from beam_jobs.transforms import (
     CleanShard,
@@ -109,7 +110,9 @@ def run_examples(
     """
     start = time.time()
     output = output.rstrip("/")
-    if FileSystems.exists(output) and _listing(output):
+    if failed_dead_letter is not None and FileSystems.exists(failed_dead_letter):
+        FileSystems.delete([failed_dead_letter])
+    if _listing(output):
         raise InputError(f"{output}: the output folder is not empty")
     staging = f"{output}{STAGING}{uuid.uuid4().hex[:8]}"
     staged_snapshot = f"{snapshot_output}{STAGING}{uuid.uuid4().hex[:8]}"
@@ -130,6 +133,8 @@ def run_examples(
                 parent=plan.snapshot,
             )
             write_manifest(staged_snapshot, manifest)
+            with FileSystems.create(FileSystems.join(staged_snapshot, EXAMPLES_OF)) as stream:
+                stream.write((json.dumps({"examples": output}) + "\n").encode())
         _replace(staging, output)
         if snapshot_output is not None:
             _replace(staged_snapshot, snapshot_output)
@@ -143,7 +148,8 @@ def run_examples(
         raise _root_cause(error) from error
     finally:
         for folder in (staging, staged_snapshot):
-            if FileSystems.exists(folder):
+            # An object store has no folders, so ask for what lies under the name.
+            if FileSystems.exists(folder) or _listing(folder):
                 FileSystems.delete([folder])
     return report
 
@@ -364,12 +370,28 @@ def _listing(folder: str) -> list[str]:
 
 def _replace(staging: str, target: str) -> None:
     """Puts a complete folder into place; what was there is removed only after that."""
+    if "://" in target:
+        _move_files(staging, target)
+        return
     old = f"{staging}.old"
     if FileSystems.exists(target):
         FileSystems.rename([target], [old])
     FileSystems.rename([staging], [target])
     if FileSystems.exists(old):
         FileSystems.delete([old])
+
+
+def _move_files(staging: str, target: str) -> None:
+    """Moves a folder of an object store, where only single files can be renamed.
+
+    The files that say that a folder is complete come last.
+    """
+    [match] = FileSystems.match([FileSystems.join(staging, "**")])
+    files = sorted(
+        (metadata.path for metadata in match.metadata_list),
+        key=lambda path: (path.rsplit("/", 1)[-1] in (REPORT, MANIFEST), path),
+    )
+    FileSystems.rename(files, [target + path.removeprefix(staging) for path in files])
 
 
 def _root_cause(error: BaseException) -> BaseException:

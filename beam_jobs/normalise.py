@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import zoneinfo
 from collections import Counter
 from dataclasses import dataclass, field
@@ -113,11 +114,19 @@ def normalise(batch: pa.RecordBatch, description: DatasetDescription) -> Normali
         events = events.filter(pa.array(good))
         bad = batch.filter(pa.array(~good)).to_pylist()
         rejected = [
-            (reason, json.dumps(row, default=_json_value))
-            for reason, row in zip(reasons[~good], bad, strict=True)
+            (reason, row_to_json(row)) for reason, row in zip(reasons[~good], bad, strict=True)
         ]
         counts.update(f"rejected:{reason}" for reason, _ in rejected)
     return Normalised(events, rejected, counts)
+
+
+def row_to_json(row: dict[str, Any]) -> str:
+    """Returns a row as JSON; what JSON has no word for becomes text."""
+    plain = {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+    return json.dumps(plain, default=_json_value, allow_nan=False)
 
 
 def local_days(time: np.ndarray, zone: zoneinfo.ZoneInfo) -> np.ndarray:

@@ -13,7 +13,7 @@ from beam_jobs.config import DataConfig
 from beam_jobs.errors import InputError
 from beam_jobs.prior import prior_columns
 from beam_jobs.reading import RawFile, check_columns, log_columns, match_files
-from beam_jobs.snapshot import MANIFEST, STAGING, Manifest, check_compatible, read_manifest
+from beam_jobs.snapshot import MANIFEST, REFUSED, STAGING, Manifest, check_compatible, read_manifest
 from beam_jobs.splits import check_split
 from schemas.dataset import DatasetDescription
 from schemas.dataset_sections import FileFormat, SideTable, Split
@@ -122,7 +122,8 @@ def latest_snapshot(root: str, fingerprint: str) -> str | None:
     """Finds the newest snapshot under ``root`` to go on from.
 
     A snapshot that this very log has made is passed over for the one it was made on, so that
-    a day run twice does the same as the first time.
+    a day run twice does the same as the first time. So is one of a day that data validation
+    refused.
 
     Args:
         root: folder that holds snapshots.
@@ -144,6 +145,7 @@ def latest_snapshot(root: str, fingerprint: str) -> str | None:
     own = [f for f in folders if manifests[f].fingerprint.partition("-")[0] == day]
     if own:
         return manifests[max(own)].parent
+    folders = [f for f in folders if not FileSystems.exists(FileSystems.join(f, REFUSED))]
     return max(folders, key=lambda f: (manifests[f].last_time, f), default=None)
 
 

@@ -33,6 +33,10 @@ from schemas.dataset import DatasetDescription
 from schemas.loading import to_plain
 
 MANIFEST = "manifest.json"
+# Names the examples that were made with the snapshot.
+EXAMPLES_OF = "examples.json"
+# Marks a snapshot of a day that data validation refused; only that day itself may pass over it.
+REFUSED = "refused"
 STAGING = ".staging-"
 FORMAT = 1
 EVENT_COLUMNS = ["user", "item", "time", "label", "action"]

@@ -25,13 +25,13 @@ from beam_jobs.encode import encode, shard_batches, write_records
 from beam_jobs.events import ORIGIN, Bounds, Origin, clean_events
 from beam_jobs.files import replacing
 from beam_jobs.negatives import add_negatives
-from beam_jobs.normalise import event_schema, local_days, normalise
+from beam_jobs.normalise import event_schema, local_days, normalise, row_to_json
 from beam_jobs.prior import read_prior
 from beam_jobs.reading import RawFile, log_columns, read_batches
 from beam_jobs.side import KEY, empty_side, read_side
 from schemas import features
 from schemas.dataset import DatasetDescription
-from schemas.dataset_sections import Negatives
+from schemas.dataset_sections import FileFormat, Negatives
 
 # What crosses the shuffle: the kind of a table and the table, serialised.
 Part = tuple[str, bytes]
@@ -132,7 +132,8 @@ class ReadLog(beam.DoFn):
             yield TaggedOutput(self.DAYS, Counter(by_day))
             yield from by_shard(result.events, "user", LOG, self._shards)
         if bad_lines:
-            reason = "line: wrong number of columns"
+            is_json = file.format is FileFormat.JSONL
+            reason = "line: no JSON object" if is_json else "line: wrong number of columns"
             self._layout.write_dead_letters(
                 f"lines-{name}", [(reason, json.dumps(line)) for line in bad_lines]
             )
@@ -212,9 +213,7 @@ class CleanShard(beam.DoFn):
         for kind, data in parts:
             tables[kind].append(data)
         clean = clean_events(self._all_events(tables), bounds)
-        rejected = [
-            (row.pop("reason"), json.dumps(row, default=str)) for row in clean.rejected.to_pylist()
-        ]
+        rejected = [(row.pop("reason"), row_to_json(row)) for row in clean.rejected.to_pylist()]
         self._layout.write_dead_letters(f"clean-{shard:05d}", rejected)
         yield TaggedOutput(self.COUNTS, clean.counts)
         time = np.asarray(clean.events.column("time"))

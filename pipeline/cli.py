@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
+from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT
 from schemas.loading import ConfigError
 from schemas.shadow import ShadowedPackageError, check_not_shadowed
 
-EXIT_OK = 0
-EXIT_FAULT = 1
-EXIT_BAD_INPUT = 2
-EXIT_REFUSED = 3
+TRACEBACK = "LENGTHWISE_TRACEBACK"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +32,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     except ShadowedPackageError as error:
         print(f"lengthwise: {error}", file=sys.stderr)
+        return EXIT_FAULT
+    except OSError as error:
+        print(f"lengthwise: {error}", file=sys.stderr)
+        return EXIT_FAULT
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        first_line = str(error).partition("\n")[0]
+        print(
+            f"lengthwise: {type(error).__name__}: {first_line}  "
+            f"({TRACEBACK}=1 shows where it comes from)",
+            file=sys.stderr,
+        )
         return EXIT_FAULT
     except KeyboardInterrupt:
         print("lengthwise: interrupted; the next run picks up", file=sys.stderr)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
@@ -42,6 +41,14 @@ _TRANSFORM_KEYS = (
     "action_fusion",
     "vocabulary_min_count",
 )
+_EVALUATION_SOURCES = (
+    "schemas",
+    "components/evaluation",
+    "components/columns.py",
+    "components/config.py",
+    "models/metrics.py",
+)
+_TRAINER_SOURCES = ("models", "components/trainer")
 _TRANSFORM_SOURCES = ("models/transform.py", "models/plan.py", "models/config.py")
 
 
@@ -55,7 +62,8 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
     """
     config, root = prepared.config, prepared.root
     example_gen = HistoryExampleGen(
-        data=_json(to_plain(config.data)),
+        # Neither changes the examples, so neither may invalidate them.
+        data=_json({**to_plain(config.data), "schema": None, "generate": None}),
         description=_json(to_plain(prepared.description)),
         snapshot=prepared.plan.snapshot or "",
         snapshot_fingerprint=prepared.snapshot_fingerprint,
@@ -94,8 +102,7 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
             transform=[features.TRAIN_SPLIT, features.VALIDATION_SPLIT],
         ),
         custom_config=_custom_config(prepared, for_transform=True),
-        # StatisticsGen has looked at the raw examples; two more passes over them cost as much
-        # as the transformation itself.
+        # StatisticsGen has looked at the raw examples; Transform's own would be two more passes.
         disable_statistics=True,
     )
     transform.add_upstream_node(gate)
@@ -120,7 +127,7 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         baseline_model=resolver.outputs["model"],
         eval_config=build_eval_config(
             config.evaluation,
-            source_hash=source_hash("components/evaluation", "models/metrics.py"),
+            source_hash=source_hash(*_EVALUATION_SOURCES),
         ),
         module_path=EXTRACTORS_MODULE,
     )
@@ -148,7 +155,7 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         ],
         enable_cache=True,
         metadata_connection_config=sqlite_metadata_connection_config(str(root / METADATA)),
-        beam_pipeline_args=[*beam_args, *config.run.beam_args],
+        beam_pipeline_args=list(beam_args),
     )
 
 
@@ -164,7 +171,7 @@ def _custom_config(prepared: Prepared, *, for_transform: bool) -> dict[str, str]
         "model": to_plain(model),
         "train": to_plain(train),
         "source_hash": source_hash(
-            "schemas", *(_TRANSFORM_SOURCES if for_transform else ["models"])
+            "schemas", *(_TRANSFORM_SOURCES if for_transform else _TRAINER_SOURCES)
         ),
     }
     return {"lengthwise": _json(values)}
@@ -172,8 +179,3 @@ def _custom_config(prepared: Prepared, *, for_transform: bool) -> dict[str, str]
 
 def _json(values: object) -> str:
     return json.dumps(values, sort_keys=True)
-
-
-def metadata_path(root: Path) -> Path:
-    """Returns the SQLite file of a run's metadata store."""
-    return root / METADATA

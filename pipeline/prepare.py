@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from schemas.dataset import DatasetDescription, load_description
 
 CURATED = Path(__file__).parent.parent / "schemas" / "curated"
 SNAPSHOTS = "snapshots"
+SCHEMAS = "schemas"
 FAILED_DEAD_LETTER = "failed_dead_letter.jsonl"
 PIPELINE = "pipeline"
 
@@ -106,22 +108,32 @@ def find_snapshot(config: RunConfig, fingerprint: str) -> str | None:
 
 
 def find_schema(config: RunConfig, description: DatasetDescription) -> Path:
-    """Finds the curated schema of a run.
+    """Finds the curated schema of a run and keeps a copy named by its content.
 
     Raises:
         InputError: there is none.
     """
-    path = Path(config.data.schema or CURATED / f"{description.name}.pbtxt")
-    if not path.exists():
+    source = Path(config.data.schema or CURATED / f"{description.name}.pbtxt")
+    if not source.exists():
         raise InputError(
-            f"data.schema: {path} does not exist; `lengthwise data propose-schema CONFIG "
+            f"data.schema: {source} does not exist; `lengthwise data propose-schema CONFIG "
             "--output FILE` proposes one to look over"
         )
-    return path.resolve()
+    # The cache knows a schema by its path alone, so an edited one needs another path.
+    content = source.read_bytes()
+    digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+    copy = Path(config.run.root).resolve() / SCHEMAS / f"{source.stem}-{digest}.pbtxt"
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        temporary = copy.with_suffix(".partial")
+        temporary.write_bytes(content)
+        os.replace(temporary, copy)
+    return copy
 
 
 def remove_leftovers(root: Path) -> None:
     """Removes what a killed run left half written; call it with the lock of the root held."""
+    (root / FAILED_DEAD_LETTER).unlink(missing_ok=True)
     for pattern in (f"{SNAPSHOTS}/*.staging-*", f"{PIPELINE}/*/examples/*.staging-*"):
         for folder in root.glob(pattern):
             shutil.rmtree(folder, ignore_errors=True)

@@ -93,7 +93,10 @@ def run_pipeline(prepared: Prepared, watcher: Watcher) -> None:
     os.environ["TMPDIR"] = str(temporary)
     tempfile.tempdir = None
     try:
-        pipeline = create_pipeline(prepared, uuid.uuid4().hex, DEFAULT_BEAM_ARGS)
+        given = prepared.config.run.beam_args
+        chosen = any(flag.startswith("--runner") for flag in given)
+        beam_args = given if chosen else (*DEFAULT_BEAM_ARGS, *given)
+        pipeline = create_pipeline(prepared, uuid.uuid4().hex, beam_args)
         WatchedDagRunner(watcher).run(pipeline)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

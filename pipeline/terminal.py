@@ -31,7 +31,7 @@ def captured_output(log: Path) -> Iterator[Console]:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
         try:
-            yield Console(file=screen, highlight=False, soft_wrap=True)
+            yield Console(file=screen, highlight=False, markup=False, soft_wrap=True)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

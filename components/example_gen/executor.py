@@ -17,7 +17,7 @@ from tfx.types import Artifact, artifact_utils
 from beam_jobs.config import DataConfig
 from beam_jobs.examples import run_examples
 from beam_jobs.plan import make_plan, with_snapshot
-from components.example_gen.earlier import EARLIER_FILE, link_earlier, remember_examples
+from components.example_gen.earlier import EARLIER_FILE, features_hash, link_earlier
 from schemas import features
 from schemas.dataset import DatasetDescription
 from schemas.loading import build
@@ -58,11 +58,11 @@ class Executor(BaseBeamExecutor):
             failed_dead_letter=exec_properties["failed_dead_letter"],
         )
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
-        remember_examples(snapshot, examples.uri)
         earlier = link_earlier(
             plan.snapshot,
             config.earlier_examples,
             Path(examples.uri) / f"Split-{features.TRAIN_SPLIT}",
+            features_hash(description),
         )
         note = Path(examples.uri) / EARLIER_FILE
         note.write_text(json.dumps(dataclasses.asdict(earlier)) + "\n", encoding="utf-8")

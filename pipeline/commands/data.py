@@ -14,6 +14,7 @@ import yaml
 from beam_jobs.errors import InputError
 from pipeline.config import RunConfig, load_config
 from pipeline.environment import prepare_environment
+from pipeline.exits import EXIT_BAD_INPUT, EXIT_OK
 from pipeline.terminal import captured_output
 from schemas.dataset import load_description
 from schemas.loading import to_plain
@@ -26,15 +27,18 @@ def main(arguments: argparse.Namespace) -> int:
         return actions[arguments.action](arguments)
     except InputError as error:
         print(f"lengthwise: {error}", file=sys.stderr)
-        return 2
+        return EXIT_BAD_INPUT
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
     from beam_jobs.simulate import simulate
 
-    report = simulate(arguments.path, impressions=arguments.impressions, seed=arguments.seed)
+    try:
+        report = simulate(arguments.path, impressions=arguments.impressions, seed=arguments.seed)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     sys.stdout.write(yaml.safe_dump(to_plain(report), sort_keys=False))
-    return 0
+    return EXIT_OK
 
 
 def _describe(arguments: argparse.Namespace) -> int:
@@ -54,7 +58,7 @@ def _describe(arguments: argparse.Namespace) -> int:
         "files": files,
     }
     sys.stdout.write(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=200))
-    return 0
+    return EXIT_OK
 
 
 def _propose_schema(arguments: argparse.Namespace) -> int:
@@ -66,13 +70,13 @@ def _propose_schema(arguments: argparse.Namespace) -> int:
             text = _proposed_schema(config, arguments.examples, Path(folder))
     if arguments.output is None:
         sys.stdout.write(text)
-        return 0
+        return EXIT_OK
     output = Path(arguments.output)
     temporary = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, output)
     print(f"wrote {output}: look it over before a run is held to it")
-    return 0
+    return EXIT_OK
 
 
 def _proposed_schema(config: RunConfig, examples: str | None, folder: Path) -> str:

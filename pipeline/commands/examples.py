@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beam_jobs.errors import InputError
 from pipeline.config import RunConfig, load_config
 from pipeline.environment import prepare_environment
+from pipeline.exits import EXIT_BAD_INPUT, EXIT_OK
 
 if TYPE_CHECKING:
     from beam_jobs.examples import ExamplesReport
@@ -21,25 +21,24 @@ DEFAULT_RUNNER = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRu
 def main(arguments: argparse.Namespace, beam_args: list[str]) -> int:
     """Builds the examples of a run and prints what became of the rows."""
     config = load_config(arguments.config, arguments.overrides)
-    dead_letter = Path(f"{arguments.output.rstrip('/')}.dead_letter.jsonl")
+    dead_letter = f"{arguments.output.rstrip('/')}.dead_letter.jsonl"
     try:
         report = build_examples(
-            config, arguments.output, arguments.snapshot_output, beam_args, str(dead_letter)
+            config, arguments.output, arguments.snapshot_output, beam_args, dead_letter
         )
     except InputError as error:
+        from apache_beam.io.filesystems import FileSystems
+
         print(f"lengthwise: {error}", file=sys.stderr)
-        if dead_letter.exists():
+        if FileSystems.exists(dead_letter):
             print(f"rows put aside: {dead_letter}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"lengthwise: {error}", file=sys.stderr)
-        return 1
+        return EXIT_BAD_INPUT
     for split, count in report.examples.items():
         print(f"{split:<12}{count:>12,} examples, {report.positives[split]:,} positive")
     for name, count in report.counts.items():
         print(f"{name:<40}{count:>12,}")
     print(f"{report.seconds:.1f} s: {arguments.output}")
-    return 0
+    return EXIT_OK
 
 
 def build_examples(

@@ -7,23 +7,21 @@ import datetime
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from beam_jobs.errors import InputError
+from models.plan import make_plan
 from pipeline import lock
 from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.environment import prepare_environment
+from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_REFUSED
+from pipeline.summary import Summary
 from pipeline.terminal import StepScreen, captured_output
 from schemas.dataset import load_description
 from schemas.loading import ConfigError
 
-if TYPE_CHECKING:
-    from pipeline.summary import Summary
-
-EXIT_FAULT, EXIT_BAD_INPUT, EXIT_REFUSED = 1, 2, 3
 RESOLVED_CONFIG = "config.yaml"
 
 _logger = logging.getLogger(__name__)
@@ -31,19 +29,41 @@ _logger = logging.getLogger(__name__)
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs the pipeline and reports what it did."""
-    config = load_config(arguments.config, arguments.overrides)
-    load_description(config.data.dataset)
-    root = Path(config.run.root).resolve()
     summary_path = Path(arguments.summary).resolve() if arguments.summary else None
     try:
+        if summary_path is not None:
+            # Say so now, not after hours of work; what an earlier run wrote must not stay.
+            summary_path.parent.mkdir(parents=True, exist_ok=True)
+            summary_path.unlink(missing_ok=True)
+        config = load_config(arguments.config, arguments.overrides)
+        check_run(config)
+        root = Path(config.run.root).resolve()
         with lock.hold(root):
             return _run(config, root, summary_path)
-    except lock.LockedError as error:
+    except (ConfigError, lock.LockedError, OSError) as error:
         print(f"lengthwise: {error}", file=sys.stderr)
-        return EXIT_FAULT
-    except OSError as error:
-        print(f"lengthwise: run.root {root}: {error}", file=sys.stderr)
-        return EXIT_FAULT
+        if summary_path is not None and not isinstance(error, OSError):
+            Summary(error=str(error)).write(summary_path)
+        return EXIT_BAD_INPUT if isinstance(error, ConfigError) else EXIT_FAULT
+
+
+def check_run(config: RunConfig) -> None:
+    """Checks what the sections of a run ask of each other and of the dataset.
+
+    Raises:
+        ConfigError: a combination cannot work.
+    """
+    description = load_description(config.data.dataset)
+    if config.data.allow_empty:
+        raise ConfigError(
+            f"data.allow_empty {list(config.data.allow_empty)}: a run needs all three splits; only "
+            "`lengthwise examples` can leave one empty"
+        )
+    history = config.data.history
+    try:
+        make_plan(description, config.model, history.protocol.value, history.max_length)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _run(config: RunConfig, root: Path, summary_path: Path | None) -> int:
@@ -56,14 +76,15 @@ def _run(config: RunConfig, root: Path, summary_path: Path | None) -> int:
         )
         logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)
         console.print(f"{config.run.name}: {root}  (log: {log})", style="bold")
+        (root / "summary.json").unlink(missing_ok=True)
         (root / RESOLVED_CONFIG).write_text(to_yaml(config), encoding="utf-8")
         code, summary = _run_steps(config, root, console)
         summary.log = str(log)
         minutes, seconds = divmod((datetime.datetime.now() - started).seconds, 60)
         _report(summary, console, f"{minutes} min {seconds} s", log)
+        summary.write(root / "summary.json")
         if summary_path is not None:
             summary.write(summary_path)
-        summary.write(root / "summary.json")
     return code
 
 
@@ -71,9 +92,9 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
     with StepScreen(console) as screen:
         screen.start("Start")
         # TFX and TensorFlow take ten seconds and more to import.
+        from pipeline.collect import collect
         from pipeline.prepare import prepare, remove_leftovers
         from pipeline.runner import run_pipeline
-        from pipeline.summary import Summary, collect
 
         screen.finish()
         summary = Summary()
@@ -85,11 +106,15 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
             screen.finish(note=_data_note(prepared.plan.snapshot))
             run_pipeline(prepared, screen)
             collect(summary, root)
+            _mark_snapshot(summary.snapshot, refused=False)
             if summary.status == "not_blessed":
                 code = EXIT_REFUSED
         except BaseException as error:
             _logger.exception("the run failed")
             code = _exit_code(error)
+            if code == EXIT_REFUSED:
+                collect(summary, root)
+                _mark_snapshot(summary.snapshot, refused=True)
             where = screen.current or "the run"
             summary.error = f"{where}: {_message(error)}"
         summary.steps = {
@@ -97,6 +122,19 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
             for step, seconds in screen.seconds.items()
         }
     return code, summary
+
+
+def _mark_snapshot(snapshot: str | None, *, refused: bool) -> None:
+    """Keeps the snapshot of a day whose data were refused from being the next day's start."""
+    from beam_jobs.snapshot import REFUSED
+
+    if snapshot is None:
+        return
+    mark = Path(snapshot) / REFUSED
+    if refused:
+        mark.touch()
+    else:
+        mark.unlink(missing_ok=True)
 
 
 def _data_note(snapshot: str | None) -> str:

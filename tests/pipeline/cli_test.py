@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,42 @@ def test_describe_lists_the_files_that_a_run_would_read(shared_data: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert "log_standard_4_25_to_5_08_pure.csv (14,580,349 bytes)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("model.inputs_excluded=[nonsense]", "nonsense"),
+        ("data.allow_empty=[train]", "needs all three splits"),
+        ("data.generate.seed=-1", "seed -1"),
+    ],
+)
+def test_combinations_that_cannot_work_are_refused_before_anything_starts(
+    tmp_path: Path, override: str, named: str
+) -> None:
+    summary = tmp_path / "summary.json"
+    summary.write_text('{"status": "pushed"}')
+    done = lengthwise(
+        "run",
+        "configs/demo.yaml",
+        "--summary",
+        str(summary),
+        "--set",
+        f"run.root={tmp_path}/run",
+        "--set",
+        override,
+    )
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert not (tmp_path / "run").exists()
+    written = json.loads(summary.read_text())
+    assert written["status"] == "failed"
+    assert named in written["error"]
+
+
+def test_faults_are_one_line_and_code_1(tmp_path: Path) -> None:
+    done = lengthwise("data", "simulate", "/proc/nowhere")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    done = lengthwise("data", "simulate", str(tmp_path / "x"), "--impressions", "-5")
+    assert done.returncode == 2
+    assert "at least 1000 is accepted" in done.stderr

@@ -53,6 +53,7 @@ def test_resolved_config_loads_to_the_same(minimal: Path, tmp_path: Path) -> Non
         ("data.length_edges=[5, 3]", "length_edges"),
         ("data.allow_empty=[dev]", "allow_empty"),
         ("data=1", "data"),
+        ("data.earlier_examples=3", "snapshot is none"),
         ("run.root=", "run.root"),
         ("nonsense", "expected section.key=value"),
         ("data.path.deeper=1", "path is a value, not a section"),
@@ -92,3 +93,10 @@ def test_every_key_of_the_resolved_config_is_documented() -> None:
         if f"`{key}`" not in text
     ]
     assert not missing
+
+
+def test_dates_need_no_quotes(minimal: Path) -> None:
+    settings = ["data.split.validation_start=2022-05-05", "data.split.test_start=2022-05-06"]
+    split = load_config(minimal, settings).data.split
+    assert split is not None
+    assert split.validation_start == "2022-05-05"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.errors import InputError
-from beam_jobs.plan import snapshot_fingerprint
+from beam_jobs.plan import latest_snapshot, snapshot_fingerprint
+from beam_jobs.snapshot import REFUSED, Manifest
 from pipeline.config import RunConfig, load_config
 from pipeline.prepare import Prepared, find_schema, prepare, remove_leftovers, source_hash
 
@@ -32,7 +34,8 @@ def test_the_simulated_log_is_made_once(config: RunConfig) -> None:
     assert log.stat().st_mtime_ns == made
     assert first.fingerprint == second.fingerprint
     assert first.plan.snapshot is None
-    assert first.schema.name == "simulated.pbtxt"
+    assert first.schema.name.startswith("simulated-")
+    assert first.schema.parent == first.root / "schemas"
 
 
 def test_fingerprint_follows_data_side_files_and_settings(config: RunConfig) -> None:
@@ -64,11 +67,46 @@ def test_snapshot_fingerprint_follows_the_bytes(tmp_path: Path) -> None:
     assert snapshot_fingerprint(str(link)) != before
 
 
+def test_the_snapshot_of_a_refused_day_is_no_start(tmp_path: Path) -> None:
+    for day in (1, 2):
+        folder = tmp_path / f"snapshot-{day}"
+        folder.mkdir()
+        manifest = Manifest(
+            format=1,
+            dataset="x",
+            protocol="all_exposure",
+            max_length=5,
+            last_time=day,
+            fingerprint=f"log{day}-rest",
+            parent=str(tmp_path / "snapshot-1") if day == 2 else None,
+            columns={},
+            actions=[],
+        )
+        (folder / "manifest.json").write_text(json.dumps(dataclasses.asdict(manifest)))
+    assert latest_snapshot(str(tmp_path), "log3-rest") == str(tmp_path / "snapshot-2")
+    (tmp_path / "snapshot-2" / REFUSED).touch()
+    assert latest_snapshot(str(tmp_path), "log3-rest") == str(tmp_path / "snapshot-1")
+    assert latest_snapshot(str(tmp_path), "log2-other") == str(tmp_path / "snapshot-1")
+
+
 def test_a_missing_schema_says_how_to_get_one(config: RunConfig, tmp_path: Path) -> None:
     prepared = prepare(config)
     data = dataclasses.replace(config.data, schema=str(tmp_path / "absent.pbtxt"))
     with pytest.raises(InputError, match="propose-schema"):
         find_schema(dataclasses.replace(config, data=data), prepared.description)
+
+
+def test_an_edited_schema_has_another_path(config: RunConfig, tmp_path: Path) -> None:
+    schema = tmp_path / "mine.pbtxt"
+    schema.write_text("feature { name: 'label' }")
+    data = dataclasses.replace(config.data, schema=str(schema))
+    mine = dataclasses.replace(config, data=data)
+    before = prepare(mine).schema
+    assert before == prepare(mine).schema
+    schema.write_text("feature { name: 'label' type: INT }")
+    after = prepare(mine).schema
+    assert after != before
+    assert after.read_bytes() == schema.read_bytes()
 
 
 def test_leftovers_of_killed_runs_are_removed_and_nothing_else(tmp_path: Path) -> None:

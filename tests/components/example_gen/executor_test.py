@@ -51,6 +51,7 @@ def run(root: Path, data: Path, name: str, **settings: Any) -> standard_artifact
     examples.uri = str(root / "examples" / name)
     Path(examples.uri).mkdir(parents=True)
     snapshot = config.pop("from_snapshot", "")
+    config["snapshot"] = snapshot or "none"
     Executor().Do(
         {},
         {"examples": [examples]},
@@ -117,7 +118,9 @@ def test_examples_have_splits_and_a_snapshot_that_names_its_input(
 def test_earlier_examples_join_the_training_split_only(two_days: tuple[Path, Any, Any]) -> None:
     _, first, second = two_days
     earlier = json.loads(Path(second.uri, EARLIER_FILE).read_text())
-    assert earlier == {"folders": [first.uri], "examples": 48}
+    assert earlier["folders"] == [first.uri]
+    assert earlier["examples"] == 48
+    assert "begins there" in earlier["stopped"]
     linked = sorted(p.name for p in Path(second.uri, "Split-train").glob("earlier-*"))
     originals = sorted(Path(first.uri).glob("Split-*/data_tfrecord-*"))
     assert len(linked) == len(originals)
@@ -134,12 +137,19 @@ def test_the_chain_ends_where_examples_are_gone(
 ) -> None:
     _, first, second = two_days
     snapshot = second.get_string_custom_property("snapshot")
-    assert link_earlier(snapshot, 1, tmp_path).folders == [second.uri]
-    assert link_earlier(snapshot, 9, tmp_path).folders == [second.uri, first.uri]
-    assert link_earlier(None, 9, tmp_path).folders == []
+    own = json.loads(Path(second.uri, EARLIER_FILE).read_text())["features"]
+    assert link_earlier(snapshot, 1, tmp_path, own).folders == [second.uri]
+    assert link_earlier(snapshot, 1, tmp_path, own).stopped is None
+    assert link_earlier(snapshot, 9, tmp_path, own).folders == [second.uri, first.uri]
+    assert link_earlier(None, 9, tmp_path, own).folders == []
+    other = link_earlier(snapshot, 9, tmp_path, "others")
+    assert other.folders == []
+    assert "has other features" in str(other.stopped)
     Path(first.uri, "report.json").rename(Path(first.uri, "report.gone"))
     try:
-        assert link_earlier(snapshot, 9, tmp_path).folders == [second.uri]
+        gone = link_earlier(snapshot, 9, tmp_path, own)
+        assert gone.folders == [second.uri]
+        assert "has been removed" in str(gone.stopped)
     finally:
         Path(first.uri, "report.gone").rename(Path(first.uri, "report.json"))
 
