@@ -3,8 +3,7 @@
 It reads ``fn_args.custom_config``:
 
 - ``lengthwise``: JSON text, see :func:`models.plan.read_run_config`;
-- ``profile``: path of the SequenceProfile's JSON. Where it is not given, the profile may come
-  as ``fn_args.hyperparameters``, its values as a dictionary.
+- ``profile``: path of the SequenceProfile's JSON.
 
 and writes
 
@@ -184,13 +183,7 @@ def make_strategy() -> tf.distribute.Strategy:
 def read_profile(fn_args: Any) -> SequenceProfile | None:
     """Reads the SequenceProfile, if the pipeline hands one over."""
     path = (fn_args.custom_config or {}).get(PROFILE_KEY)
-    if path:
-        return SequenceProfile.read(path)
-    values = getattr(fn_args, "hyperparameters", None)
-    fields = {field.name for field in dataclasses.fields(SequenceProfile)}
-    if isinstance(values, dict) and set(values) == fields:
-        return SequenceProfile(**values)
-    return None
+    return SequenceProfile.read(path) if path else None
 
 
 def _summary(config: RunConfig, factory: RankerFactory, result: FitResult) -> dict[str, Any]:
