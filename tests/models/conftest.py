@@ -50,7 +50,6 @@ class TinyRun:
             "eval_files": [self.files["validation"]],
             "model_run_dir": str(folder / "run"),
             "serving_model_dir": str(folder / "model" / "Format-Serving"),
-            "hyperparameters": None,
         }
         return types.SimpleNamespace(**{**values, **changes})
 

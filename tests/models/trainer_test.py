@@ -137,22 +137,20 @@ def profile(**changes: Any) -> SequenceProfile:
     return SequenceProfile(**{**values, **changes})
 
 
-def test_the_profile_comes_as_a_path_or_as_hyperparameters(
-    int_run: TinyRun, tmp_path: Path
-) -> None:
+def test_the_profile_comes_as_a_path(int_run: TinyRun, tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
     path.write_text(profile().to_json())
     by_path = int_run.fn_args(tmp_path, custom_config={"profile": str(path)})
     assert read_profile(by_path) == profile()
-    by_value = int_run.fn_args(tmp_path, hyperparameters=json.loads(profile().to_json()))
-    assert read_profile(by_value) == profile()
     assert read_profile(int_run.fn_args(tmp_path)) is None
 
 
 def test_a_profile_with_one_class_stops_before_training(int_run: TinyRun, tmp_path: Path) -> None:
-    values = json.loads(profile(label_mean=1.0).to_json())
+    path = tmp_path / "profile.json"
+    path.write_text(profile(label_mean=1.0).to_json())
+    custom_config = {**int_run.custom_config, "profile": str(path)}
     with pytest.raises(TrainingError, match="train split: all 2000 labels are 1"):
-        run_fn(int_run.fn_args(tmp_path, hyperparameters=values))
+        run_fn(int_run.fn_args(tmp_path, custom_config=custom_config))
 
 
 # Trains one epoch on as many logical devices as it is told and prints weights and loss.
