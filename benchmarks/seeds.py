@@ -1,7 +1,7 @@
-"""Test metrics of backbones over seeds, each a whole run of the pipeline.
+"""Metrics of the values of one setting over seeds, each a whole run of the pipeline.
 
-    python benchmarks/seeds.py CONFIG --results FOLDER [--backbones pooled din] [--seeds 1 2 3]
-        [--set section.key=value ...]
+    python benchmarks/seeds.py CONFIG --results FOLDER [--vary model.backbone pooled din]
+        [--seeds 1 2 3] [--set section.key=value ...]
 
 Examples and transformed examples come from the cache after the first run. A run whose summary is
 in FOLDER already is not started again. Thresholds do not matter here: a refused model counts.
@@ -25,19 +25,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config")
     parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--backbones", nargs="+", default=["pooled", "din"])
+    parser.add_argument(
+        "--vary", nargs="+", metavar="KEY VALUE", default=["model.backbone", "pooled", "din"]
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args()
     arguments.results.mkdir(parents=True, exist_ok=True)
-    summaries: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.backbones}
+    key, *values = arguments.vary
+    summaries: dict[str, list[dict[str, Any]]] = {value: [] for value in values}
     for seed in arguments.seeds:
-        for backbone in arguments.backbones:
-            path = arguments.results / f"{backbone}-{seed}.json"
+        for value in values:
+            path = arguments.results / f"{value}-{seed}.json"
             if not path.exists():
-                settings = [f"model.backbone={backbone}", f"train.seed={seed}"]
+                settings = [f"{key}={value}", f"train.seed={seed}"]
                 run(arguments.config, [*arguments.overrides, *settings], path)
-            summaries[backbone].append(json.loads(path.read_text(encoding="utf-8")))
+            summaries[value].append(json.loads(path.read_text(encoding="utf-8")))
     print_table(summaries)
 
 
@@ -56,10 +59,15 @@ def print_table(summaries: dict[str, list[dict[str, Any]]]) -> None:
     """Prints mean and sample standard deviation, overall and by slice, as Markdown."""
     first = next(iter(summaries.values()))[0]
     metrics = ["auc", "gauc", "log_loss", "calibration"]
-    for backbone, runs in summaries.items():
-        epochs = [run["training"]["chosen_epoch"] for run in runs]
+    print("| | test " + " | ".join(metrics) + " | validation auc | examples/s | epochs |")
+    print("|---|" + "---|" * (len(metrics) + 3))
+    for value, runs in summaries.items():
+        trainings = [run["training"] for run in runs]
         cells = [_cell([run["overall"][metric] for run in runs]) for metric in metrics]
-        print(f"| {backbone} | {' | '.join(cells)} | {epochs} |")
+        cells.append(_cell([training["validation"]["auc"] for training in trainings]))
+        speed = max(epoch["examples_per_second"] for t in trainings for epoch in t["epochs"])
+        epochs = [training["chosen_epoch"] for training in trainings]
+        print(f"| {value} | {' | '.join(cells)} | {speed:,.0f} | {epochs} |")
     print()
     names = [name for name in first["slices"] if "," not in name]
     for name in names:
