@@ -49,3 +49,8 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the KuaiRand slice, which is not at {folder}")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts the long end-to-end files first, so that no worker is left waiting for them."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
