@@ -12,15 +12,13 @@ from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGe
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.transform.component import Transform
 from tfx.dsl.components.common.resolver import Resolver
-from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import (
-    LatestBlessedModelStrategy,
-)
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import transform_pb2
 from tfx.types import standard_artifacts
 from tfx.types.channel import Channel
 
+from components.baseline.strategy import OtherBlessedModelStrategy
 from components.evaluation.eval_config import EXTRACTORS_MODULE, build_eval_config
 from components.example_gen.component import HistoryExampleGen
 from components.pusher.component import VersionedPusher
@@ -116,9 +114,10 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         custom_config=_custom_config(prepared, for_transform=False),
     ).with_id("Trainer")
     resolver = Resolver(
-        strategy_class=LatestBlessedModelStrategy,
+        strategy_class=OtherBlessedModelStrategy,
         model=Channel(type=standard_artifacts.Model),
         model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+        candidate=trainer.outputs["model"],
     ).with_id("Resolver")
     evaluator = Evaluator(
         examples=examples,
