@@ -35,7 +35,7 @@ from apache_beam.pvalue import AsSingleton
 
 from beam_jobs.combiners import MergeItemCounts, SumCounters
 from beam_jobs.errors import InputError
-from beam_jobs.files import TEMPORARY, remove_temporary, replacing
+from beam_jobs.files import TEMPORARY, listing, put_in_place, remove_temporary, replacing
 from beam_jobs.plan import Plan
 from beam_jobs.snapshot import EXAMPLES_OF, MANIFEST, STAGING, make_manifest, write_manifest
 from beam_jobs.splits import NO_TIME, resolve_bounds, show
@@ -112,7 +112,7 @@ def run_examples(
     output = output.rstrip("/")
     if failed_dead_letter is not None and FileSystems.exists(failed_dead_letter):
         FileSystems.delete([failed_dead_letter])
-    if _listing(output):
+    if listing(output):
         raise InputError(f"{output}: the output folder is not empty")
     staging = f"{output}{STAGING}{uuid.uuid4().hex[:8]}"
     staged_snapshot = f"{snapshot_output}{STAGING}{uuid.uuid4().hex[:8]}"
@@ -135,9 +135,9 @@ def run_examples(
             write_manifest(staged_snapshot, manifest)
             with FileSystems.create(FileSystems.join(staged_snapshot, EXAMPLES_OF)) as stream:
                 stream.write((json.dumps({"examples": output}) + "\n").encode())
-        _replace(staging, output)
+        put_in_place(staging, output, last=(REPORT,))
         if snapshot_output is not None:
-            _replace(staged_snapshot, snapshot_output)
+            put_in_place(staged_snapshot, snapshot_output, last=(MANIFEST,))
     except Exception as error:
         if failed_dead_letter is not None:
             try:
@@ -149,7 +149,7 @@ def run_examples(
     finally:
         for folder in (staging, staged_snapshot):
             # An object store has no folders, so ask for what lies under the name.
-            if FileSystems.exists(folder) or _listing(folder):
+            if FileSystems.exists(folder) or listing(folder):
                 FileSystems.delete([folder])
     return report
 
@@ -351,7 +351,7 @@ def _check_splits(
 
 
 def _merge_dead_letters(layout: Layout, target: str) -> None:
-    parts = _listing(layout.dead_letters) if FileSystems.exists(layout.dead_letters) else []
+    parts = listing(layout.dead_letters) if FileSystems.exists(layout.dead_letters) else []
     parts = [part for part in parts if not part.endswith(TEMPORARY)]
     if parts:
         with replacing(target) as merged:
@@ -361,37 +361,6 @@ def _merge_dead_letters(layout: Layout, target: str) -> None:
         FileSystems.delete([layout.dead_letters])
     elif FileSystems.exists(layout.dead_letters):
         FileSystems.delete([layout.dead_letters])
-
-
-def _listing(folder: str) -> list[str]:
-    pattern = FileSystems.join(folder, "*")
-    return [m.path for match in FileSystems.match([pattern]) for m in match.metadata_list]
-
-
-def _replace(staging: str, target: str) -> None:
-    """Puts a complete folder into place; what was there is removed only after that."""
-    if "://" in target:
-        _move_files(staging, target)
-        return
-    old = f"{staging}.old"
-    if FileSystems.exists(target):
-        FileSystems.rename([target], [old])
-    FileSystems.rename([staging], [target])
-    if FileSystems.exists(old):
-        FileSystems.delete([old])
-
-
-def _move_files(staging: str, target: str) -> None:
-    """Moves a folder of an object store, where only single files can be renamed.
-
-    The files that say that a folder is complete come last.
-    """
-    [match] = FileSystems.match([FileSystems.join(staging, "**")])
-    files = sorted(
-        (metadata.path for metadata in match.metadata_list),
-        key=lambda path: (path.rsplit("/", 1)[-1] in (REPORT, MANIFEST), path),
-    )
-    FileSystems.rename(files, [target + path.removeprefix(staging) for path in files])
 
 
 def _root_cause(error: BaseException) -> BaseException:

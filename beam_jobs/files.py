@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
@@ -42,3 +42,34 @@ def remove_temporary(folder: str) -> None:
         left = [metadata.path for metadata in match.metadata_list]
         if left:
             FileSystems.delete(left)
+
+
+def listing(folder: str) -> list[str]:
+    """Returns the paths of what lies in a folder."""
+    pattern = FileSystems.join(folder, "*")
+    return [m.path for match in FileSystems.match([pattern]) for m in match.metadata_list]
+
+
+def put_in_place(staging: str, target: str, last: Collection[str]) -> None:
+    """Gives a complete folder its name; what was there is removed only after that.
+
+    Args:
+        staging: the complete folder.
+        target: its name to be.
+        last: names of the files that say that a folder is complete; on an object store, where
+            only single files can be renamed, they are moved last.
+    """
+    if "://" in target:
+        [match] = FileSystems.match([FileSystems.join(staging, "**")])
+        files = sorted(
+            (metadata.path for metadata in match.metadata_list),
+            key=lambda path: (path.rsplit("/", 1)[-1] in last, path),
+        )
+        FileSystems.rename(files, [target + path.removeprefix(staging) for path in files])
+        return
+    old = f"{staging}.old"
+    if FileSystems.exists(target):
+        FileSystems.rename([target], [old])
+    FileSystems.rename([staging], [target])
+    if FileSystems.exists(old):
+        FileSystems.delete([old])
