@@ -165,7 +165,7 @@ class TrainConfig:
         refit: trains once more, from the same seed, on training and validation split together
             for the number of epochs that validation chose; the fresher days often matter.
         mixed_precision: computes in bfloat16 with float32 weights and logits.
-        deterministic: repeats a run bit for bit on the same CPU.
+        deterministic: repeats training bit for bit on the same CPU and transformed examples.
         shuffle_buffer: examples that are shuffled at a time.
     """
 
