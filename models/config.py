@@ -58,6 +58,13 @@ class TableOptimizer(str, enum.Enum):
     LAZY_ADAM = "lazy_adam"
 
 
+class LearningRateSchedule(str, enum.Enum):
+    """How the learning rates go over a training."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+
+
 class ValidationMetric(str, enum.Enum):
     """Metric on the validation split that the best epoch is chosen by."""
 
@@ -263,6 +270,8 @@ class TrainConfig:
         batch_size: examples a step, over all devices.
         max_epochs: passes over the training split at most.
         learning_rate: of Adam, for all weights but the embedding tables.
+        learning_rate_schedule: ``constant``, or ``linear`` from both learning rates down to 0 at
+            the end of the last of ``max_epochs``.
         table_optimizer: optimiser of the embedding tables.
         table_learning_rate: of the embedding tables; null: a default by optimiser.
         patience: epochs without a better validation metric before training stops.
@@ -286,6 +295,7 @@ class TrainConfig:
     batch_size: int = 1024
     max_epochs: int = 3
     learning_rate: float = 1e-3
+    learning_rate_schedule: LearningRateSchedule = LearningRateSchedule.CONSTANT
     table_optimizer: TableOptimizer = TableOptimizer.LAZY_ADAM
     table_learning_rate: float | None = None
     patience: int = 1

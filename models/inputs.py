@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
 from models.plan import FIELDS, NUMBERS, USER_GROUP, RankerPlan
@@ -98,6 +99,12 @@ def make_dataset(
         .map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def count_records(files: Sequence[str]) -> int:
+    """Counts the records of TFRecord files by reading them."""
+    records = tf.data.Dataset.from_tensor_slices(list(files)).flat_map(_read)
+    return int(records.reduce(np.int64(0), lambda count, _: count + 1))
 
 
 def make_parser(plan: RankerPlan) -> Callable[[tf.Tensor], Batch]:

@@ -36,8 +36,13 @@ class RankerFactory:
     strategy: tf.distribute.Strategy
     profile: SequenceProfile | None = None
 
-    def make(self) -> Ranker:
-        """Makes, builds and compiles a ranker; the seed decides its weights."""
+    def make(self, *, steps: int | None = None) -> Ranker:
+        """Makes, builds and compiles a ranker; the seed decides its weights.
+
+        Args:
+            steps: of the whole training, which a learning rate schedule needs; None if the ranker
+                is not trained.
+        """
         tf.keras.utils.set_random_seed(self.train.seed)
         policy = "mixed_bfloat16" if self.train.mixed_precision else "float32"
         with _precision(policy), _random_generators(), self.strategy.scope():
@@ -49,7 +54,7 @@ class RankerFactory:
                 profile=self.profile,
             )
             ranker(_blank_batch(self.plan), training=False)
-            optimizer = make_optimizer(self.train, ranker.tables, ranker.dense_weights)
+            optimizer = make_optimizer(self.train, ranker.tables, ranker.dense_weights, steps=steps)
             # Not in the first step: a checkpoint is read into the moments before it.
             for part, weights in zip(
                 optimizer.optimizers, (ranker.dense_weights, ranker.tables), strict=True

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from models import metrics
-from models.inputs import make_dataset, make_parser
+from models.config import LearningRateSchedule
+from models.inputs import count_records, make_dataset, make_parser
 from models.monitor import TrainingMonitor
 from models.plan import USER_GROUP
 from models.ranker import Ranker
@@ -68,7 +69,8 @@ class TrainingLoop:
     Args:
         factory: makes the ranker.
         train_files: transformed examples to train on.
-        examples: training examples if known, for the progress.
+        examples: training examples if known, for the progress; a learning rate schedule that needs
+            them counts them otherwise.
         monitor: is told of each step.
     """
 
@@ -80,14 +82,26 @@ class TrainingLoop:
         examples: int | None = None,
         monitor: TrainingMonitor | None = None,
     ) -> None:
-        self.ranker = factory.make()
         self._factory = factory
         self._strategy = factory.strategy
         self._files = list(train_files)
         self._examples = examples
         self._monitor = monitor or TrainingMonitor()
+        if factory.train.learning_rate_schedule is LearningRateSchedule.LINEAR:
+            if self._examples is None:
+                self._examples = self._count()
+            steps_an_epoch = -(-self._examples // factory.train.batch_size)
+            self.ranker = factory.make(steps=steps_an_epoch * factory.train.max_epochs)
+        else:
+            self.ranker = factory.make()
         self._train_step: Any = None
         self._score_step: Any = None
+
+    def _count(self) -> int:
+        try:
+            return count_records(self._files)
+        except tf.errors.OpError as error:
+            raise self._unreadable(self._files, features.TRAIN_SPLIT, error) from error
 
     @property
     def state(self) -> dict[str, Any]:
@@ -218,10 +232,16 @@ class TrainingLoop:
             except StopIteration:
                 return
             except tf.errors.OpError as error:
-                fault = find_bad_record(files, make_parser(self._factory.plan))
-                reason = fault or str(error.message).strip().partition("\n")[0]
-                raise TrainingError(f"{split} split cannot be read: {reason}") from error
+                raise self._unreadable(files, split, error) from error
             yield batch, time.monotonic() - began
+
+    def _unreadable(
+        self, files: Sequence[str], split: str, error: tf.errors.OpError
+    ) -> TrainingError:
+        """Returns an error that names the file and the record at fault."""
+        fault = find_bad_record(files, make_parser(self._factory.plan))
+        reason = fault or str(error.message).strip().partition("\n")[0]
+        return TrainingError(f"{split} split cannot be read: {reason}")
 
     def _dataset(
         self, files: Sequence[str], *, shuffle_seed: int | None, skip_steps: int = 0

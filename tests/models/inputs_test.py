@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from models.config import ModelConfig
-from models.inputs import list_files, make_dataset
+from models.inputs import count_records, list_files, make_dataset
 from models.plan import FIELDS, NUMBERS, RankerPlan, make_plan
 from tests.models import fixtures
 
@@ -92,6 +92,16 @@ def test_histories_stay_ragged(files: list[str], plan: RankerPlan) -> None:
         batch["history_item_id"].row_splits, batch["history_action"].row_splits
     )
     assert batch[FIELDS].shape == (7, len(plan.categories))
+
+
+def test_records_are_counted_without_parsing_them(tmp_path: Path) -> None:
+    for name, records in (("plain", 3), ("packed.gz", 5), ("empty", 0)):
+        with tf.io.TFRecordWriter(
+            str(tmp_path / name), "GZIP" if name.endswith(".gz") else ""
+        ) as file:
+            for _ in range(records):
+                file.write(b"no example")
+    assert count_records([str(path) for path in tmp_path.iterdir()]) == 8
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ MODEL: dict[str, Any] = {
 TRAIN: dict[str, Any] = {
     "batch_size": 16, "max_epochs": 2, "patience": 2, "refit": True, "learning_rate": 0.01,
     "table_learning_rate": 0.03, "shuffle_buffer": 30, "checkpoint_minutes": 1e-9,
+    "learning_rate_schedule": "linear",
 }  # fmt: skip
 
 

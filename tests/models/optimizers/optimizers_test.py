@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.config import TableOptimizer, TrainConfig
+from models.config import LearningRateSchedule, TableOptimizer, TrainConfig
 from models.optimizers.build import make_optimizer
 from models.optimizers.lazy_adam import LazyAdam
 from models.optimizers.rowwise_adagrad import RowwiseAdagrad
@@ -102,3 +102,22 @@ def test_tables_and_dense_weights_get_their_own_optimiser(kind: TableOptimizer) 
     assert moved.tolist() == [2]
     if kind is TableOptimizer.LAZY_ADAM:
         np.testing.assert_allclose(table[2], np.full(DIM, 0.5), rtol=1e-5)
+
+
+def test_a_linear_schedule_takes_both_rates_to_nothing_in_equal_steps() -> None:
+    table, dense = tf.Variable(tf.ones([ROWS, DIM])), tf.Variable(tf.ones([DIM]))
+    config = TrainConfig(
+        learning_rate_schedule=LearningRateSchedule.LINEAR,
+        learning_rate=0.125,
+        table_learning_rate=0.5,
+    )
+    optimizer = make_optimizer(config, [table], [dense], steps=4)
+    gradient = tf.IndexedSlices(tf.ones([1, DIM]), tf.constant([2]), tf.constant([ROWS, DIM]))
+    seen = []
+    for _ in range(5):
+        before = float(table[2, 0]), float(dense[0])
+        optimizer.apply_gradients([(gradient, table), (tf.ones([DIM]), dense)])
+        seen.append((before[0] - float(table[2, 0]), before[1] - float(dense[0])))
+    # With the same gradient at every step, Adam moves by the learning rate.
+    left = np.array([1, 0.75, 0.5, 0.25, 0])
+    np.testing.assert_allclose(seen, np.stack([0.5 * left, 0.125 * left], axis=1), atol=1e-5)
