@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.experiments.grid import Cell, digest
+from pipeline.experiments.row_facts import RowFacts
 
 FOLDER = "examples"
 MANIFEST = "example_set.json"
@@ -80,7 +81,7 @@ def stamp_of(cell: Cell) -> str:
         for path in sorted(Path(data.path).rglob("*"))
         if path.is_file()
     ]
-    return digest([files, source_hash(*_SOURCES)])
+    return digest([files, source_hash(*_SOURCES), list(RowFacts.__dataclass_fields__)])
 
 
 def check_inputs(cells: Iterable[Cell]) -> None:

@@ -20,7 +20,7 @@ from pipeline.experiments.example_sets import SCORED_ROWS, set_folder
 from pipeline.experiments.grid import Grid
 from pipeline.experiments.results import ResultsFile
 from pipeline.experiments.run import DIAGNOSTICS_FILE, Places, duration
-from pipeline.experiments.slices import DIMENSIONS, OVERALL
+from pipeline.experiments.slices import DIMENSIONS, ONE_HISTORY, OVERALL
 from pipeline.experiments.tables import (
     interval_text,
     markdown,
@@ -128,7 +128,7 @@ def _compare(
 
 
 def _overall_table(grid: Grid, rows: Rows, short: Rows) -> str:
-    heads = ["model", "seeds", *_TITLES.values(), "calibration"]
+    heads = ["model", "seeds", *_TITLES.values(), "calibration", "GAUC, one history"]
     heads.append(f"AUC under {grid.file.short_history} events")
     heads += [f"validation {title}" for title in _TITLES.values()]
     heads += ["epochs", "table weights", "other weights", "examples/s", "a cell", "memory MB"]
@@ -141,6 +141,8 @@ def _overall_table(grid: Grid, rows: Rows, short: Rows) -> str:
         line = [name, ", ".join(str(seed) for seed in sorted(rows[name]))]
         line += [mean_text([row["test"][OVERALL][m] for row in found]) for m in _TITLES]
         line.append(mean_text([row["test"][OVERALL]["calibration"] for row in found], digits=3))
+        # Rows of earlier versions have none.
+        line.append(mean_text([row["test"].get(ONE_HISTORY, {}).get("gauc") for row in found]))
         line.append(mean_text([values["auc"] for values in short.get(name, {}).values()]))
         line += [mean_text([row["validation"][m] for row in found]) for m in _TITLES]
         line.append(", ".join(str(row["epochs"]) for row in found))
@@ -152,7 +154,8 @@ def _overall_table(grid: Grid, rows: Rows, short: Rows) -> str:
     missing = [cell.title for (name, seed), cell in grid.cells.items() if seed not in rows[name]]
     note = f"\nCells not run: {', '.join(missing)}.\n" if missing else ""
     return (
-        "Test split, mean ± sample standard deviation over seeds.\n\n"
+        "Test split, mean ± sample standard deviation over seeds. *GAUC, one history* scores all "
+        "rows of a user with the history before the first of them.\n\n"
         + markdown(heads, lines)
         + note
     )
@@ -222,6 +225,8 @@ def _cell_lines(rows: Rows) -> list[dict[str, Any]]:
         for seed, row in sorted(found.items()):
             line = {"model": name, "seed": seed}
             line |= {f"test_{key}": value for key, value in row["test"][OVERALL].items()}
+            at_first = row["test"].get(ONE_HISTORY, {})
+            line |= {f"{ONE_HISTORY}_{key}": at_first.get(key) for key in ("auc", "gauc")}
             line |= {f"validation_{key}": value for key, value in row["validation"].items()}
             line |= {f"parameters_{key}": value for key, value in row["parameters"].items()}
             for key in ("epochs", "seconds", "examples_per_second", "peak_memory_mb", "when"):

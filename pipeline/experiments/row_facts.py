@@ -24,6 +24,7 @@ class RowFacts:
         label: 0 or 1, float32.
         user: hash of the user id.
         key: hash of user, item and time, which names the row in every example set.
+        time: of the impression, in the log's unit, int64.
         history_length: events in the history.
         item_train_count: training samples of the target item.
         length_bucket: name of the history length's bucket.
@@ -33,6 +34,7 @@ class RowFacts:
     label: Array
     user: Array
     key: Array
+    time: Array
     history_length: Array
     item_train_count: Array
     length_bucket: Array
@@ -48,6 +50,14 @@ class RowFacts:
     def take(self, rows: Array) -> RowFacts:
         """Returns the facts of some rows, by index or mask."""
         return RowFacts(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
+
+    def first_of_user(self) -> Array:
+        """Returns the index of the earliest row of each row's user, int64 [rows]."""
+        by_time = np.argsort(self.time, kind="stable")
+        _, first, group = np.unique(self.user[by_time], return_index=True, return_inverse=True)
+        earliest = np.empty_like(by_time)
+        earliest[by_time] = by_time[first][group]
+        return earliest
 
     def __len__(self) -> int:
         return len(self.label)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from models.plan import USER_GROUP
+from models.plan import NUMBERS, USER_GROUP, RankerPlan
 from pipeline.experiments.row_facts import FACT, Array, RowFacts, write_arrays
 from schemas import features
 
@@ -79,6 +79,24 @@ class ScoredRows:
             for name, column in self._columns.items()
         }
         return ScoredRows(self.facts.take(chosen), columns)
+
+    def at_first_impression(self, plan: RankerPlan) -> ScoredRows:
+        """Returns the rows with the history each user had before the first of them.
+
+        So a user's candidates are all scored in one state of the user, as in one request.
+        """
+        first = self.facts.first_of_user()
+        columns = dict(self._columns)
+        for name in plan.history_lists:
+            values, splits = columns[name]
+            columns[name] = _take(values, splits, first)
+        lengths = (features.HISTORY_LENGTH, features.HISTORY_LENGTH_TOTAL)
+        of_history = [number.name in lengths for number in plan.numbers]
+        if any(of_history):
+            numbers = np.array(columns[NUMBERS])
+            numbers[:, of_history] = numbers[first][:, of_history]
+            columns[NUMBERS] = numbers
+        return ScoredRows(self.facts, columns)
 
     def write(self, path: Path) -> None:
         """Writes all arrays to an npz file, under a temporary name first."""
@@ -154,6 +172,7 @@ def make_scored_rows(files: Sequence[str], transform: TransformOutput) -> Scored
             label=merged[features.LABEL].astype(np.float32),
             user=columns[USER_GROUP],
             key=merged["key"],
+            time=merged[features.TIMESTAMP],
             history_length=merged[features.HISTORY_LENGTH],
             item_train_count=merged[features.ITEM_TRAIN_COUNT],
             length_bucket=merged[features.LENGTH_BUCKET].astype("U"),

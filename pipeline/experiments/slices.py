@@ -14,6 +14,8 @@ from schemas import features
 Array = npt.NDArray[Any]
 
 OVERALL = "overall"
+# All rows again, each with the history its user had before the first of his rows.
+ONE_HISTORY = "one_history"
 DIMENSIONS = (features.LENGTH_BUCKET, features.DENSITY_BUCKET)
 
 

@@ -25,7 +25,7 @@ from pipeline.experiments.example_sets import ExampleSet, write_json
 from pipeline.experiments.grid import Cell
 from pipeline.experiments.row_facts import Array, write_arrays
 from pipeline.experiments.scored_rows import ScoredRows
-from pipeline.experiments.slices import sliced_metrics
+from pipeline.experiments.slices import ONE_HISTORY, row_metrics, sliced_metrics
 from schemas import features
 from schemas.profile import SequenceProfile
 
@@ -79,6 +79,10 @@ def train_cell(
             features.DENSITY_BUCKET: data.density_edges,
         },
     )
+    at_first = score(
+        result.ranker, rows.at_first_impression(factory.plan), spec, factory.train.batch_size
+    )
+    test[ONE_HISTORY] = row_metrics(facts.label, at_first, facts.user)
     return {
         **_training_figures(result),
         "test": test,

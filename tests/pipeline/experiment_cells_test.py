@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.plan import NUMBERS, Number
 from pipeline.experiments import run as run_module
 from pipeline.experiments.example_sets import SCORED_ROWS, ExampleSet, find_set, set_folder
 from pipeline.experiments.example_sets import stamp_of as real_stamp_of
@@ -19,6 +21,9 @@ from pipeline.experiments.results import read_lines
 from pipeline.experiments.run import RESULTS, Places, TaskError, duration, run_cells
 from pipeline.experiments.scored_rows import ScoredRows
 from pipeline.experiments.worker import BUILD, TRAIN, Task
+from schemas import features
+from schemas.dataset_sections import FieldType, Scale
+from tests.models.tiny_training import PLAN
 from tests.pipeline.experiment_comparison_test import make_facts
 from tests.pipeline.experiment_grid_test import write_grid
 
@@ -218,3 +223,36 @@ def test_a_sample_is_evenly_spaced_and_whole_where_there_are_few() -> None:
 def test_a_feature_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match=r"features \['tag'\] are not among"):
         next(make_rows(4).batches(["numbers", "tag"], 4))
+
+
+def test_a_user_is_scored_with_the_history_before_his_first_row() -> None:
+    random = np.random.default_rng(4)
+    facts = dataclasses.replace(
+        make_facts(40, 7), time=random.permutation(40), user=random.integers(0, 7, 40)
+    )
+    lengths = random.integers(0, 5, 40)
+    splits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    plan = dataclasses.replace(
+        PLAN,
+        numbers=(
+            Number(name="age", scale=Scale.LOG1P),
+            Number(name=features.HISTORY_LENGTH, scale=Scale.LOG1P, dtype=FieldType.INT),
+        ),
+    )
+    numbers = np.stack([np.arange(40), lengths], axis=1).astype(np.float32)
+    columns: dict[str, Any] = {
+        name: (np.arange(splits[-1]) * 10 + place, splits)
+        for place, name in enumerate(plan.history_lists)
+    }
+    columns |= {NUMBERS: numbers, features.ITEM_ID: np.arange(40)}
+    rows = ScoredRows(facts, dict(columns))
+    found = next(rows.at_first_impression(plan).batches(list(columns), 40))
+    own = next(rows.batches(list(columns), 40))
+    for row in range(40):
+        same_user = [other for other in range(40) if facts.user[other] == facts.user[row]]
+        first = min(same_user, key=lambda other: facts.time[other])
+        for name in plan.history_lists:
+            assert found[name][row].numpy().tolist() == own[name][first].numpy().tolist()
+        # His age and the item stay those of the row.
+        assert found[NUMBERS][row].numpy().tolist() == [row, lengths[first]]
+        assert found[features.ITEM_ID][row] == row

@@ -29,6 +29,7 @@ def make_facts(rows: int = 3000, users: int = 60, seed: int = 0) -> RowFacts:
         label=random.integers(0, 2, rows).astype(np.float32),
         user=random.integers(0, users, rows),
         key=random.permutation(rows),
+        time=random.integers(0, 100, rows),
         history_length=length,
         item_train_count=count,
         length_bucket=np.where(length < 10, "0-9", "10+"),

@@ -15,7 +15,7 @@ from pipeline.experiments.report import write_report
 from pipeline.experiments.results import append_line
 from pipeline.experiments.row_facts import FACT, RowFacts, write_arrays
 from pipeline.experiments.run import DIAGNOSTICS_FILE, RESULTS, Places
-from pipeline.experiments.slices import sliced_metrics
+from pipeline.experiments.slices import ONE_HISTORY, sliced_metrics
 from schemas import features
 from tests.pipeline.experiment_comparison_test import make_facts, make_logits
 from tests.pipeline.experiment_grid_test import write_grid
@@ -58,7 +58,10 @@ def finish(grid: Grid, cell: Cell, facts: RowFacts, strength: float) -> dict[str
         "code": {"commit": None, "edited": None},
         "when": "2026-01-01T00:00:00+00:00",
         "validation": {"auc": 0.7, "gauc": None, "log_loss": 0.6, "calibration": 1.0},
-        "test": sliced_metrics(facts.label, logits, facts.user, buckets, edges),
+        "test": {
+            **sliced_metrics(facts.label, logits, facts.user, buckets, edges),
+            ONE_HISTORY: {"auc": 0.6, "gauc": 0.5 + cell.seed / 100},
+        },
         "epochs": 1,
         "parameters": {"tables": 12345, "dense": 678},
         "examples_per_second": 1000.0,
@@ -98,6 +101,7 @@ def test_means_deviations_and_differences_of_what_was_run(grid: Grid) -> None:
     assert pooled[2] == f"{np.mean(aucs[:2]):.4f} ± {np.std(aucs[:2], ddof=1):.4f}"
     assert "12,345" in pooled
     assert "678" in pooled
+    assert pooled[6] == "0.5150 ± 0.0071"  # GAUC with one history a user, 0.51 and 0.52
     assert pooled.count("-") == 1  # the validation GAUC that is not defined
     assert line_of(text, "din", "1")[2] == f"{aucs[2]:.4f}"
     assert "Cells not run: din seed 2, wide seed 1, wide seed 2." in text
