@@ -21,7 +21,7 @@ from typing import Any
 import grpc
 
 from benchmarks.serving_processes import percentile, predict_requests, serving
-from serving import messages
+from serving.protocol import messages
 
 _WARM_SECONDS = 2.0
 _CHANNELS = 4

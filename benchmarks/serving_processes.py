@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving import client_examples, messages
+from serving.protocol import messages
+from serving.protocol import tf_examples as client_examples
 
 ROOT = Path(__file__).resolve().parents[1]
 _START_SECONDS = 600

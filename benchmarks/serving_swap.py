@@ -26,7 +26,7 @@ import grpc
 
 from benchmarks.serving_batching import measure
 from benchmarks.serving_processes import Running, percentile, predict_requests, serving
-from serving import messages
+from serving.protocol import messages
 
 _MAX_RATE_SECONDS = 10.0
 _STEADY_SECONDS = 30.0

@@ -12,7 +12,7 @@ from beam_jobs.config import DataConfig
 from components.config import EvaluationConfig, PushConfig
 from models.config import ModelConfig, TrainConfig
 from schemas.loading import STRICT, apply_overrides, build, read_yaml, to_plain
-from serving.canary_config import CanaryConfig
+from serving.canary.config import CanaryConfig
 
 
 @dataclass(frozen=True, kw_only=True)

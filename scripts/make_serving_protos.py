@@ -1,4 +1,4 @@
-"""Writes serving/protos/tf_serving.pbtxt: the descriptors that serving/messages.py builds from.
+"""Writes serving/protocol/tf_serving.pbtxt, which serving/protocol/messages.py builds from.
 
 The messages of the API and of ``models.config`` are taken, descriptor by descriptor, from the
 installed tensorflow and tensorflow-serving-api (both Apache-2.0). tensorflow-serving-api does not
@@ -9,7 +9,7 @@ PyPI that carry what protoc made of the same Apache-2.0 files of tensorflow/serv
         min-tfs-client==1.0.2 tensorflow-serving-config==0.0.2
     .venv/bin/python scripts/make_serving_protos.py /tmp/protos
 
-``tests/serving/messages_test.py`` compares the result with the installed packages.
+``tests/serving/protocol/messages_test.py`` compares the result with the installed packages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, text_format
 
-TARGET = Path(__file__).resolve().parents[1] / "serving" / "protos" / "tf_serving.pbtxt"
+TARGET = Path(__file__).resolve().parents[1] / "serving" / "protocol" / "tf_serving.pbtxt"
 
 # The services themselves are left out: tensorflow-serving-api 2.19's modules of them do not load
 # under protobuf 6, and their method names are plain text.

@@ -1,7 +1,6 @@
 """Client of TF Serving and of every server that speaks its API, without TensorFlow.
 
-    from serving.client import Client
-    from serving.client_config import ClientConfig
+    from serving.client import Client, ClientConfig
 
     with Client(ClientConfig(address="localhost:8500")) as client:
         ranked = client.rank(
@@ -23,11 +22,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from serving import client_examples as tf_examples
-from serving.call_errors import ServingError, StatusCode
-from serving.client_config import ClientConfig
-from serving.client_config import Transport as TransportKind
-from serving.results import (
+from serving.client_support.config import ClientConfig
+from serving.client_support.config import Transport as TransportKind
+from serving.client_support.errors import ServingError, StatusCode
+from serving.client_support.results import (
     ClassifyResult,
     ModelMetadata,
     ModelStatus,
@@ -36,8 +34,19 @@ from serving.results import (
     RankResult,
     RegressResult,
 )
-from serving.retry import call_with_retries
-from serving.tensor_codec import as_array
+from serving.client_support.retry import call_with_retries
+from serving.protocol import tf_examples
+from serving.protocol.tensor_codec import as_array
+
+# What callers name; the rest of client_support is not for them.
+__all__ = [
+    "CANDIDATE_COUNT",
+    "Client",
+    "ClientConfig",
+    "ModelTarget",
+    "ServingError",
+    "StatusCode",
+]
 
 CANDIDATE_COUNT = "candidate_count"
 
@@ -222,10 +231,10 @@ class Client:
 def _open(config: ClientConfig) -> Transport:
     # Either brings in a library that the other does not need.
     if config.transport is TransportKind.REST:
-        from serving.rest_transport import RestTransport
+        from serving.client_support.rest_transport import RestTransport
 
         return RestTransport(config)
-    from serving.grpc_transport import GrpcTransport
+    from serving.client_support.grpc_transport import GrpcTransport
 
     return GrpcTransport(config)
 

@@ -18,10 +18,10 @@ from tfx.utils import path_utils
 
 from schemas import features
 from schemas.loading import build
-from serving.canary import VERSION, check_model
-from serving.canary_config import CanaryConfig
-from serving.canary_report import CanaryReport
-from serving.client_examples import read_records
+from serving.canary.check import VERSION, check_model
+from serving.canary.config import CanaryConfig
+from serving.canary.report import CanaryReport
+from serving.protocol.tf_examples import read_records
 
 MODEL_KEY = "model"
 EXAMPLES_KEY = "examples"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_OK
 from schemas.loading import apply_overrides, build
-from serving.deploy import DeployError, write_deployment
-from serving.deploy_config import DeployConfig
+from serving.deploy.config import DeployConfig
+from serving.deploy.write import DeployError, write_deployment
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -14,20 +14,20 @@ from pipeline.commands.score import signature_for
 from pipeline.commands.serving_client import client_config, target_of
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_OK
 from schemas.loading import build
-from serving import messages
-from serving.call_errors import ServingError, StatusCode
 from serving.client import Client
-from serving.client_config import ClientConfig, Transport
-from serving.grpc_transport import example_request, predict_request
-from serving.load_config import LoadConfig
-from serving.load_report import draw_histogram, histogram_text, summarise
-from serving.load_senders import GrpcSender, RestSender
-from serving.loadtest import Sender, batches, run_load
-from serving.rest_bodies import example_body, predict_body
-from serving.rest_transport import model_path
-from serving.results import ModelTarget, Signature
-from serving.rows import Row, examples_of, inputs_of, read_rows
-from serving.scoring import CLASSIFY_METHOD, REGRESS_METHOD
+from serving.client_support.config import ClientConfig, Transport
+from serving.client_support.errors import ServingError, StatusCode
+from serving.client_support.grpc_transport import example_request, predict_request
+from serving.client_support.rest_bodies import example_body, predict_body
+from serving.client_support.rest_transport import model_path
+from serving.client_support.results import ModelTarget, Signature
+from serving.loadtest.config import LoadConfig
+from serving.loadtest.report import draw_histogram, histogram_text, summarise
+from serving.loadtest.run import Sender, batches, run_load
+from serving.loadtest.senders import GrpcSender, RestSender
+from serving.protocol import messages
+from serving.scoring.rows import Row, examples_of, inputs_of, read_rows
+from serving.scoring.score import CLASSIFY_METHOD, REGRESS_METHOD
 
 # Calls of REST under way at most: each holds a thread.
 REST_THREADS = 128

@@ -19,10 +19,10 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 
 from pipeline.commands.serving_client import client_config, target_of
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_OK
-from serving.call_errors import ServingError
 from serving.client import Client
-from serving.rows import Row, read_rows
-from serving.scoring import ScoreRows, score_rows, with_model, with_server
+from serving.client_support.errors import ServingError
+from serving.scoring.rows import Row, read_rows
+from serving.scoring.score import ScoreRows, score_rows, with_model, with_server
 
 EXAMPLES_SIGNATURE = "serving_default"
 ROWS_SIGNATURE = "score"

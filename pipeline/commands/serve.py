@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_OK
 from schemas.loading import ConfigError, apply_overrides, build, read_yaml
-from serving.config import ModelSource, ServerConfig
+from serving.server.config import ModelSource, ServerConfig
 
 _SAVED_MODEL = "saved_model.pb"
 
@@ -28,9 +28,9 @@ def main(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with _without_chatter():
-        from serving.errors import ServingError
-        from serving.log import set_up_log
-        from serving.server import Server
+        from serving.server.errors import ServingError
+        from serving.server.log import set_up_log
+        from serving.server.server import Server
 
     set_up_log(config.log)
     stop = threading.Event()
@@ -98,7 +98,7 @@ def _sources(arguments: argparse.Namespace, config: ServerConfig) -> tuple[Model
     if (arguments.model is None) == (arguments.models_config is None):
         raise ConfigError("MODEL_DIR, --models-config: one of them is expected")
     if arguments.models_config is not None:
-        from serving.models_config import read_models_config
+        from serving.server.versions.models_config import read_models_config
 
         return read_models_config(Path(arguments.models_config))
     folder = Path(arguments.model).resolve()

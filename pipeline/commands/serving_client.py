@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from schemas.loading import ConfigError, build
-from serving.client_config import ClientConfig
-from serving.results import ModelTarget
+from serving.client_support.config import ClientConfig
+from serving.client_support.results import ModelTarget
 
 
 def client_config(arguments: argparse.Namespace) -> ClientConfig:

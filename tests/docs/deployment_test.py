@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from serving.deploy_config import IMAGE, DeployConfig
+from serving.deploy.config import IMAGE, DeployConfig
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "deployment.md").read_text("utf-8")
 SECTIONS = ("batching", "resources", "flags")

@@ -18,7 +18,7 @@ FLOORS = ("schemas", "beam_jobs", "models", "serving", "components", "pipeline")
 
 
 def light_modules() -> list[str]:
-    configs = [ROOT / name / "config.py" for name in FLOORS]
+    configs = [path for name in FLOORS for path in (ROOT / name).rglob("config.py")]
     files = [*configs, *(ROOT / "schemas").rglob("*.py"), ROOT / "models" / "capabilities.py"]
     files += [ROOT / "pipeline" / "cli.py"]
     return sorted(

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from pipeline.cli import main
-from serving.client_examples import serialize
-from tests.serving.deploy_test import write_version
+from serving.protocol.tf_examples import serialize
+from tests.serving.deploy.write_test import write_version
 from tests.serving.fake_model import GRPC, framed, respond
 from tests.serving.fake_servers import grpc_server, http_server
 

@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 import pytest
 
-from serving import messages
-from serving.call_errors import ServingError, StatusCode
 from serving.client import Client
-from serving.client_config import ClientConfig, RetryConfig
+from serving.client_support.config import ClientConfig, RetryConfig
+from serving.client_support.errors import ServingError, StatusCode
+from serving.protocol import messages
 from tests.serving.fake_model import GRPC, METADATA, STATUS, respond, serve_status
 from tests.serving.fake_servers import (
     Behaviour,

@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pipeline.cli import main
-from serving.call_errors import ServingError, StatusCode
 from serving.client import Client
-from serving.client_config import ClientConfig, TlsConfig
-from serving.client_examples import serialize
-from serving.config import ModelSource, VersionPolicy
-from serving.deploy import read_version
-from serving.results import ModelTarget
+from serving.client_support.config import ClientConfig, TlsConfig
+from serving.client_support.errors import ServingError, StatusCode
+from serving.client_support.results import ModelTarget
+from serving.deploy.write import read_version
+from serving.protocol.tf_examples import serialize
+from serving.server.config import ModelSource, VersionPolicy
 from tests.serving.servers import Running, running
 from tests.serving.tiny_models import copy_version, write_version
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving import messages
-from serving.call_errors import ServingError, StatusCode
 from serving.client import Client
-from serving.client_config import ClientConfig, RetryConfig
-from serving.client_examples import serialize
-from serving.results import ModelTarget, VersionState
+from serving.client_support.config import ClientConfig, RetryConfig
+from serving.client_support.errors import ServingError, StatusCode
+from serving.client_support.results import ModelTarget, VersionState
+from serving.protocol import messages
+from serving.protocol.tf_examples import serialize
 from tests.serving.fake_model import GRPC, STATUS, respond, serve_status
 from tests.serving.fake_servers import (
     grpc_server,
@@ -229,7 +229,8 @@ def test_rest_keeps_its_connection() -> None:
 
 def test_the_client_loads_without_a_framework() -> None:
     code = (
-        "import json, sys, serving.client, serving.grpc_transport, serving.rest_transport;"
+        "import json, sys, serving.client;"
+        "from serving.client_support import grpc_transport, rest_transport;"
         "print(json.dumps(sorted(sys.modules)))"
     )
     result = subprocess.run(

@@ -12,8 +12,8 @@ import google_crc32c
 import grpc
 import numpy as np
 
-from serving import messages
-from serving.tensor_codec import decode_tensor, encode_tensor
+from serving.protocol import messages
+from serving.protocol.tensor_codec import decode_tensor, encode_tensor
 from tests.serving.fake_servers import Behaviour
 
 SIGNATURES = messages.SignatureDefMap()

@@ -20,8 +20,8 @@ from tensorflow_serving.apis import (
 )
 
 from schemas.loading import build
-from serving.config import ModelSource, ServerConfig
-from serving.server import Ports, Server
+from serving.server.config import ModelSource, ServerConfig
+from serving.server.server import Ports, Server
 
 READY_SECONDS = 60
 

@@ -17,9 +17,9 @@ from components.pusher import executor as pusher
 from components.pusher.component import VersionedPusher
 from components.serving_canary import component, executor
 from schemas.loading import to_plain
-from serving.canary_config import CanaryConfig, ServerChoice
-from serving.warmup import REQUESTS
-from tests.serving.canary_models import make_examples, write_model
+from serving.canary.config import CanaryConfig, ServerChoice
+from serving.server.versions.warmup import REQUESTS
+from tests.serving.canary.models import make_examples, write_model
 
 # Starts processes that import TensorFlow, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(600)

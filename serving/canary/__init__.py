@@ -1,0 +1,1 @@
+"""A model is served to real examples before anyone relies on it."""

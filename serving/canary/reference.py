@@ -1,0 +1,111 @@
+"""Scores requests with TensorFlow and nothing else: a program of its own, run by its path.
+
+    python -I reference.py JOB RESULT
+
+It is the canary's fresh process: none of Lengthwise's packages can be imported in it, and what
+their libraries register with TensorFlow is not there. It reads a pickled ``JOB`` and writes a
+pickled ``RESULT``, both plain values and numpy arrays, in a folder of the canary's own:
+
+- ``JOB``: ``model``, the SavedModel's folder; ``requests``, pairs of a signature's name and its
+  arrays by input name; ``blocked``, top-level packages that must not be imported.
+- ``RESULT``: ``unknown_ops`` and ``python_ops`` of the graph; ``load_error``, the reason if the
+  model cannot be loaded; ``answers``, for each request its arrays by output name, or the text of
+  the error.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from typing import Any
+
+# TensorFlow knows these, but what they call lives in the Python process that exported the model.
+PYTHON_OPS = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
+_SERVE = "serve"
+
+
+class _Refusal(MetaPathFinder):
+    """Refuses to import some packages, wherever they are installed."""
+
+    def __init__(self, packages: Sequence[str]):
+        self._packages = frozenset(packages)
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+        """Raises if the module is of a package that is refused."""
+        if fullname.partition(".")[0] in self._packages:
+            raise ImportError(f"{fullname} must not be needed to load a model")
+
+
+def main(job_path: str, result_path: str) -> None:
+    """Reads a job and writes its result, under a temporary name first."""
+    with open(job_path, "rb") as file:
+        job = pickle.load(file)
+    sys.meta_path.insert(0, _Refusal(job["blocked"]))
+    result = _work(job["model"], job["requests"])
+    temporary = f"{result_path}.partial"
+    with open(temporary, "wb") as file:
+        pickle.dump(result, file)
+    os.replace(temporary, result_path)
+
+
+def _work(model: str, requests: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "unknown_ops": [],
+        "python_ops": [],
+        "load_error": None,
+        "answers": [],
+    }
+    import tensorflow as tf
+
+    try:
+        result["unknown_ops"], result["python_ops"] = _foreign_ops(model)
+        loaded = tf.saved_model.load(model, tags=[_SERVE])
+    # A broken file makes TensorFlow and protobuf raise all kinds of errors.
+    except Exception as error:
+        result["load_error"] = _text(error)
+        return result
+    for signature, inputs in requests:
+        try:
+            # An array of no strings does not say that it holds strings.
+            tensors = {
+                name: tf.constant(array, tf.string if array.dtype == object else None)
+                for name, array in inputs.items()
+            }
+            outputs = loaded.signatures[signature](**tensors)
+            result["answers"].append({name: value.numpy() for name, value in outputs.items()})
+        except Exception as error:
+            result["answers"].append(_text(error))
+    return result
+
+
+def _foreign_ops(model: str) -> tuple[list[str], list[str]]:
+    """Returns the operations that TensorFlow does not know, and those that call into Python."""
+    from tensorflow.core.protobuf import saved_model_pb2
+    from tensorflow.python.framework import op_def_registry
+
+    with open(os.path.join(model, "saved_model.pb"), "rb") as file:
+        saved = saved_model_pb2.SavedModel.FromString(file.read())
+    found = set()
+    for graph in saved.meta_graphs:
+        functions = {function.signature.name for function in graph.graph_def.library.function}
+        found |= {node.op for node in _nodes(graph.graph_def)} - functions
+    unknown = [op for op in found if op_def_registry.get(op) is None]
+    return sorted(unknown), sorted(found & PYTHON_OPS)
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    yield from graph.node
+    for function in graph.library.function:
+        yield from function.node_def
+
+
+def _text(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:500] if lines else ''}".rstrip(": ")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""What the client is made of; callers need its configuration, results and errors."""

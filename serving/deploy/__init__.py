@@ -1,0 +1,1 @@
+"""The folder that TensorFlow Serving runs a model from."""

@@ -1,0 +1,1 @@
+"""Messages of TensorFlow Serving's API and arrays in them, without TensorFlow."""

@@ -1,1 +1,0 @@
-"""Descriptors of the messages of TensorFlow Serving, as package data."""

@@ -1,0 +1,1 @@
+"""The embedded server of TensorFlow Serving's API."""

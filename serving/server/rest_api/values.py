@@ -1,0 +1,218 @@
+"""JSON values as tensors and as features of a ``tf.Example``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+import numpy as np
+from tensorflow.core.example import example_pb2, feature_pb2
+from tensorflow.core.framework import types_pb2
+
+from serving.server.errors import Code, ServingError, invalid
+from serving.server.tensors import numpy_dtype, type_name
+
+_B64 = "b64"
+_INT64 = range(-(2**63), 2**63)
+# A message quotes a value, but not a page of it.
+_QUOTED = 60
+# Far above any tensor's rank, far below what a function may call itself.
+_MAX_RANK = 32
+
+
+def to_array(value: Any, number: int) -> np.ndarray:
+    """Returns nested lists as an array of TensorFlow type ``number``.
+
+    Raises:
+        ServingError: a value is of another type, or the lists are not of equal lengths.
+    """
+    dtype = numpy_dtype(number)
+    shape = _shape(value)
+    if number == types_pb2.DT_STRING:
+        return _strings(value, shape)
+    if dtype is None or number in (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16):
+        raise ServingError(
+            Code.UNIMPLEMENTED, f"Conversion of JSON Value to type: {type_name(number)}"
+        )
+    array = _numbers(value)
+    if array is None or not _is_lossless(array, dtype):
+        _explain(value, shape, number, ())
+        raise invalid(f"JSON values do not fit {type_name(number)}")
+    return array.astype(dtype)
+
+
+def fill_example(value: Any, example: example_pb2.Example) -> None:
+    """Writes a JSON object into an empty ``tf.Example``.
+
+    Raises:
+        ServingError: names the feature at fault.
+    """
+    if not isinstance(value, dict):
+        raise invalid(f"Example must be JSON object but got JSON {_kind(value)}")
+    features = example.features.feature
+    for name, content in value.items():
+        values = content if isinstance(content, list) else [content]
+        _fill_feature(name, values, features[name])
+
+
+def _fill_feature(name: str, values: list[Any], feature: feature_pb2.Feature) -> None:
+    kinds = {_feature_kind(name, value) for value in values}
+    if len(kinds) > 1:
+        raise invalid(
+            f"Unexpected element type in feature: {name} expecting one type, found "
+            f"{', '.join(sorted(kinds))}"
+        )
+    if not kinds:
+        return
+    kind = kinds.pop()
+    if kind == "bytes":
+        feature.bytes_list.value.extend(_bytes(value) for value in values)
+    elif kind == "float":
+        if any(abs(value) > np.finfo(np.float32).max for value in values if np.isfinite(value)):
+            raise invalid(
+                f"Feature: {name} Cannot convert JSON value to float without loss of precision."
+            )
+        feature.float_list.value.extend(values)
+    else:
+        if any(int(value) not in _INT64 for value in values):
+            raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
+        feature.int64_list.value.extend(int(value) for value in values)
+
+
+def _feature_kind(name: str, value: Any) -> str:
+    if isinstance(value, bool | int):
+        return "int64"
+    if isinstance(value, float):
+        return "float"
+    if isinstance(value, str) or _is_b64(value):
+        return "bytes"
+    raise invalid(f"Feature: {name} has element with unexpected JSON type: {_kind(value)}")
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    """Returns an array of the type that the values have, None if they have no common one."""
+    try:
+        array = np.array(value)
+    except (ValueError, OverflowError):
+        return None
+    if array.dtype.kind not in "biuf":
+        return None
+    return array
+
+
+def _is_lossless(array: np.ndarray, dtype: np.dtype[Any]) -> bool:
+    if not array.size:
+        return True
+    if dtype.kind == "b" or array.dtype.kind == "b":
+        return dtype.kind == array.dtype.kind
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return array.dtype.kind in "iu" and bool(
+            (array >= limits.min).all() and (array <= limits.max).all()
+        )
+    if array.dtype.kind in "iu":
+        # Whole numbers that the floating type holds one by one.
+        most = 2 ** (np.finfo(dtype).nmant + 1) - 1
+        return bool((array <= most).all() and (array >= -most).all())
+    finite = array[np.isfinite(array)]
+    return bool((np.abs(finite) <= np.finfo(dtype).max).all())
+
+
+def _strings(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    leaves: list[bytes] = []
+    _gather(value, shape, 0, leaves)
+    array = np.empty(len(leaves), np.object_)
+    array[:] = leaves
+    return array.reshape(shape)
+
+
+def _gather(value: Any, shape: tuple[int, ...], level: int, leaves: list[bytes]) -> None:
+    if level == len(shape):
+        leaves.append(_bytes(value))
+        return
+    _check_list(value, shape, level)
+    for item in value:
+        _gather(item, shape, level + 1, leaves)
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8")
+    if not _is_b64(value):
+        raise _wrong_type(value, types_pb2.DT_STRING)
+    text = value[_B64]
+    try:
+        # Padding may be left out.
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid(f"Unable to base64 decode {_quote(text)}") from None
+
+
+def _is_b64(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get(_B64), str)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        if len(shape) > _MAX_RANK:
+            raise invalid(f"JSON Value: lists are nested deeper than {_MAX_RANK} levels")
+        if not value:
+            break
+        value = value[0]
+    return tuple(shape)
+
+
+def _check_list(value: Any, shape: tuple[int, ...], level: int) -> None:
+    if not isinstance(value, list):
+        raise invalid(
+            f"JSON Value: {_quote(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+            f"Expected at level: {len(shape)}"
+        )
+    if len(value) != shape[level]:
+        raise invalid(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: "
+            f"{shape[level]}"
+        )
+
+
+def _explain(value: Any, shape: tuple[int, ...], number: int, where: tuple[int, ...]) -> None:
+    """Raises an error for the first value that does not fit."""
+    level = len(where)
+    if level < len(shape):
+        _check_list(value, shape, level)
+        for position, item in enumerate(value):
+            _explain(item, shape, number, (*where, position))
+        return
+    if isinstance(value, list):
+        raise invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+    dtype = np.dtype(numpy_dtype(number))
+    found = _numbers(value)
+    if found is None or (
+        not _is_lossless(found, dtype) and not (dtype.kind == "f" and found.dtype.kind in "iuf")
+    ):
+        raise _wrong_type(value, number)
+    if not _is_lossless(found, dtype):
+        raise invalid(
+            f"Cannot convert JSON value: {_quote(value)} to {type_name(number)} without loss of "
+            "precision."
+        )
+
+
+def _wrong_type(value: Any, number: int) -> ServingError:
+    return invalid(
+        f"JSON Value: {_quote(value)} Type: {_kind(value)} is not of expected type: "
+        f"{type_name(number)}"
+    )
+
+
+def _quote(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _QUOTED else text[:_QUOTED] + "…"
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "Object", list: "Array", str: "String", bool: "Bool", type(None): "Null"}
+    return kinds.get(type(value), "Number")

@@ -1,0 +1,1 @@
+"""Versions of models: found, loaded, warmed, run and let go."""

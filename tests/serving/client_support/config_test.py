@@ -1,0 +1,72 @@
+"""Configuration of the client: what is refused, and with which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.loading import ConfigError, build
+from serving.client_support.config import ClientConfig, RetryConfig, TlsConfig, Transport
+
+
+@pytest.mark.parametrize(
+    ("address", "transport"),
+    [
+        ("localhost:8500", Transport.GRPC),
+        ("dns:///ranker-headless:8500", Transport.GRPC),
+        ("http://localhost:8501", Transport.REST),
+        ("https://models.example.org", Transport.REST),
+    ],
+)
+def test_the_address_says_the_protocol(address: str, transport: Transport) -> None:
+    assert ClientConfig(address=address).transport is transport
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"address": ""}, "host:port"),
+        ({"address": "two words:1"}, "host:port"),
+        ({"address": "localhost"}, "a port is missing"),
+        ({"deadline_seconds": 0}, "deadline_seconds 0"),
+        ({"deadline_seconds": float("nan")}, "deadline_seconds nan"),
+        ({"connections": 0}, "connections 0"),
+        ({"max_message_bytes": 0}, "max_message_bytes 0"),
+        ({"retry": {"attempts": 0}}, "attempts 0"),
+        ({"retry": {"first_backoff_seconds": 0}}, "first_backoff_seconds 0"),
+        ({"retry": {"multiplier": 0.5}}, "multiplier 0.5"),
+        ({"retry": {"max_backoff_seconds": 0.01}}, "max_backoff_seconds 0.01"),
+        ({"tls": {"cert_file": "c.pem"}}, "give both or neither"),
+        ({"address": "http://a:1", "tls": {}}, "https:// is accepted"),
+        ({"bearer_token": ""}, "bearer_token: ASCII"),
+        ({"bearer_token": "a\nb"}, "bearer_token: ASCII"),
+        ({"address": "far.example.org:1", "bearer_token": "t"}, "in clear text"),
+        ({"address": "http://far.example.org", "bearer_token": "t"}, "in clear text"),
+        ({"adress": "localhost:1"}, "did you mean 'address'"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(values: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        build(ClientConfig, {"address": "localhost:8500", **values}, where="client")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"address": "127.0.0.1:8500"},
+        {"address": "http://localhost:8501"},
+        {"address": "https://far.example.org"},
+        {"address": "far.example.org:8500", "tls": TlsConfig(ca_file="ca.pem")},
+    ],
+)
+def test_a_token_goes_to_this_machine_or_under_tls(values: dict[str, Any]) -> None:
+    assert ClientConfig(**values, bearer_token="secret").bearer_token == "secret"
+
+
+def test_a_token_is_not_shown() -> None:
+    assert "secret" not in repr(ClientConfig(address="localhost:1", bearer_token="secret"))
+
+
+def test_one_attempt_is_no_retry() -> None:
+    assert RetryConfig(attempts=1).attempts == 1

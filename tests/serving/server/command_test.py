@@ -1,0 +1,101 @@
+"""``lengthwise serve`` as a process, and what it refuses before it starts one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from pipeline.exits import EXIT_BAD_INPUT
+
+ROOT = Path(__file__).resolve().parents[3]
+_START_SECONDS = 200
+
+
+def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    from tests.serving.tiny_models import write_version
+
+    (tmp_path / "ranker").mkdir()
+    write_version(tmp_path / "ranker", 4)
+    ready, token = tmp_path / "ready.json", tmp_path / "token"
+    token.write_text("a-secret")
+    command = [
+        *(sys.executable, "-m", "pipeline.cli", "serve", str(tmp_path / "ranker")),
+        *("--port", "0", "--rest-port", "0", "--ready-file", str(ready)),
+        *("--set", f"security.token_file={token}", "--set", "log=json"),
+        *("--set", "versions.warm_without_requests=false"),
+    ]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            end = time.monotonic() + _START_SECONDS
+            while not ready.is_file():
+                assert process.poll() is None
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            found = json.loads(ready.read_text(encoding="utf-8"))
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{found['rest_port']}/v1/models/ranker:predict",
+                data=b'{"instances": [21.0]}',
+                headers={"Authorization": "Bearer a-secret"},
+            )
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                assert json.loads(answer.read()) == {"predictions": [42.0]}
+            process.send_signal(signal.SIGTERM)
+            output, log = process.communicate(timeout=120)
+        finally:
+            process.kill()
+
+    assert process.returncode == 0
+    assert found["pid"] == process.pid
+    assert f"gRPC 127.0.0.1:{found['grpc_port']}" in output
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert any("serving ranker version 4" in line["message"] for line in lines)
+    assert "a-secret" not in log
+    assert "21.0" not in log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["MODEL_DIR", "--models-config"]),
+        (["/nowhere/at/all"], ["MODEL_DIR", "/nowhere/at/all"]),
+        (["{model}"], ["SavedModel itself"]),
+        (["{versions}", "--name", "a/b"], ["--name", "a/b"]),
+        (["{versions}", "--port", "70000"], ["grpc_port", "70000"]),
+        (["{versions}", "--set", "batching.max_row=3"], ["max_row", "max_rows"]),
+        (["{versions}", "--config", "/nowhere/server.yaml"], ["/nowhere/server.yaml"]),
+        (["{versions}", "--models-config", "/nowhere/models"], ["one of them"]),
+        (["--models-config", "/nowhere/models"], ["/nowhere/models"]),
+    ],
+)
+def test_bad_arguments_are_named(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: list[str],
+) -> None:
+    (tmp_path / "versions" / "1").mkdir(parents=True)
+    (tmp_path / "versions" / "1" / "saved_model.pb").touch()
+    folders = {"model": tmp_path / "versions" / "1", "versions": tmp_path / "versions"}
+
+    code = cli.main(["serve", *(each.format(**folders) for each in arguments)])
+
+    assert code == EXIT_BAD_INPUT
+    text = capsys.readouterr().err
+    assert all(word in text for word in words), text
+
+
+def test_help_names_what_can_be_set(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--help"])
+
+    assert "--ready-file" in capsys.readouterr().out

@@ -1,0 +1,192 @@
+"""What the server refuses because it is too much: load, waiting, size; and how it stops."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from tests.serving.server.bounded import (
+    BODY,
+    LIMITS,
+    MOST_CALLS,
+    PREDICT,
+    Hold,
+    code_of,
+    lives,
+    outstanding,
+    until,
+)
+from tests.serving.servers import Running, predict_request, running
+from tests.serving.tiny_models import write_version
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_version(folder, 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(versions: Path) -> Iterator[Running]:
+    with running(versions, limits=LIMITS) as found:
+        yield found
+
+
+def test_calls_above_the_bound_are_shed_at_once(server: Running) -> None:
+    with Hold(server) as hold, futures.ThreadPoolExecutor(16) as pool:
+        held = [pool.submit(server.predict, {"x": [1.0]}) for _ in range(MOST_CALLS)]
+        until(lambda: outstanding(server) == MOST_CALLS)
+        start = time.monotonic()
+
+        code, text = code_of(server.prediction.Predict, predict_request({"x": [1.0]}))
+        status, answer = server.rest("POST", PREDICT, BODY)
+
+        assert time.monotonic() - start < 10
+        assert code == "RESOURCE_EXHAUSTED"
+        assert f"{MOST_CALLS} calls" in text
+        assert status == 503
+        assert f"{MOST_CALLS} calls" in answer["error"]
+        # What is no inference is answered all the same.
+        assert server.rest("GET", "/v1/models/tiny")[0] == 200
+        assert server.rest("GET", "/healthz")[0] == 200
+        hold.open()
+        assert [each.result(20)["y"].tolist() for each in held] == [[2.0]] * MOST_CALLS
+    assert server.server.metrics.shed.value() >= 2
+    lives(server)
+
+
+def test_many_calls_at_once_either_work_or_are_shed(server: Running) -> None:
+    def call(_: int) -> str:
+        try:
+            return str(server.predict({"x": [1.0]})["y"].tolist())
+        except grpc.RpcError as error:
+            return f"{error.code().name} {error.details()}"
+
+    with futures.ThreadPoolExecutor(64) as pool:
+        found = set(pool.map(call, range(500)))
+
+    assert all(each == "[2.0]" or each.startswith("RESOURCE_EXHAUSTED") for each in found), found
+    assert "[2.0]" in found
+    lives(server)
+
+
+def test_rest_calls_beyond_the_threads_are_shed(server: Running) -> None:
+    with Hold(server) as hold, futures.ThreadPoolExecutor(16) as pool:
+        held = [pool.submit(server.rest, "POST", PREDICT, BODY) for _ in range(MOST_CALLS)]
+        until(lambda: outstanding(server) == MOST_CALLS)
+
+        assert server.rest("POST", PREDICT, BODY)[0] == 503
+        hold.open()
+        assert [each.result(20)[0] for each in held] == [200] * MOST_CALLS
+
+
+def test_a_deadline_that_passes_ends_the_call(server: Running) -> None:
+    with Hold(server) as hold, futures.ThreadPoolExecutor(4) as pool:
+        first = pool.submit(server.predict, {"x": [1.0]})
+        assert hold.entered.acquire(timeout=20)
+
+        code, _ = code_of(server.prediction.Predict, predict_request({"x": [1.0]}), timeout=0.2)
+
+        assert code == "DEADLINE_EXCEEDED"
+        # The place of the expired call is free again though the model still runs.
+        until(lambda: outstanding(server) == 1)
+        hold.open()
+        assert first.result(20)["y"] == [2.0]
+        assert hold.calls == 1
+
+
+def test_a_rest_call_takes_no_longer_than_the_server_allows(versions: Path) -> None:
+    with (
+        running(versions, limits={"call_seconds": 0.3}) as server,
+        Hold(server) as hold,
+        futures.ThreadPoolExecutor(2) as pool,
+    ):
+        leader = pool.submit(server.rest, "POST", PREDICT, BODY)
+        assert hold.entered.acquire(timeout=20)
+
+        status, answer = server.rest("POST", PREDICT, BODY)
+
+        assert status == 504
+        assert "deadline" in answer["error"]
+        hold.open()
+        assert leader.result(20)[0] == 200
+
+
+def test_messages_larger_than_the_bound_are_refused(server: Running) -> None:
+    large = np.zeros(50_000, np.float32)
+
+    code, text = code_of(server.prediction.Predict, predict_request({"x": large}))
+    status, answer = server.rest("POST", PREDICT, b" " * 100_001)
+
+    assert code == "RESOURCE_EXHAUSTED"
+    assert "larger" in text
+    assert status == 413
+    assert "100000" in answer["error"]
+    lives(server)
+
+
+def test_a_chunked_body_is_read_and_bounded(server: Running) -> None:
+    def send(chunks: list[bytes]) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", server.ports.rest, timeout=20)
+        with contextlib.closing(connection):
+            connection.request("POST", PREDICT, iter(chunks), encode_chunked=True)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    assert send([BODY[:5], BODY[5:]]) == (200, {"predictions": [2.0]})
+    assert send([b" " * 60_000] * 2)[0] == 413
+    lives(server)
+
+
+def test_a_compressed_body_is_bounded_by_what_it_unpacks_to(server: Running) -> None:
+    import gzip
+
+    bomb = gzip.compress(b" " * 50_000_000)
+    assert len(bomb) < 100_000
+
+    status, answer = server.rest("POST", PREDICT, bomb, headers={"Content-Encoding": "gzip"})
+
+    assert status == 413
+    assert "larger" in answer["error"]
+    lives(server)
+
+
+def test_stopping_lets_calls_under_way_end_and_refuses_new_ones(versions: Path) -> None:
+    with running(versions) as server, Hold(server) as hold, futures.ThreadPoolExecutor(8) as pool:
+        held = pool.submit(server.predict, {"x": [1.0]})
+        held_rest = pool.submit(server.rest, "POST", PREDICT, BODY)
+        assert hold.entered.acquire(timeout=20)
+        until(lambda: outstanding(server) == 2)
+        kept = http.client.HTTPConnection("127.0.0.1", server.ports.rest, timeout=20)
+
+        stopped = pool.submit(server.server.stop)
+        until(lambda: not server_listens(server))
+
+        assert not stopped.done()
+        with pytest.raises(grpc.RpcError):
+            server.predict({"x": [1.0]}, timeout=5)
+        kept.close()
+        hold.open()
+        assert held.result(20)["y"] == [2.0]
+        assert held_rest.result(20) == (200, {"predictions": [2.0]})
+        assert stopped.result(30) is True
+
+
+def server_listens(server: Running) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", server.ports.rest), timeout=5).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,365 @@
+"""Versions found, loaded, swapped and let go, with stand-ins for loaded models."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.server.config import ModelSource, VersionPolicy, VersionsConfig
+from serving.server.errors import Code, ServingError
+from serving.server.metrics import ServingMetrics
+from serving.server.versions.manager import Manager
+from serving.server.versions.model import LoadError
+from serving.server.versions.records import State
+
+
+class FakeVersion:
+    """What the manager needs of a loaded version."""
+
+    def __init__(self, name: str, number: int):
+        self.name = name
+        self.number = number
+        self.calls = 0
+        self.closed = False
+
+    def acquire(self) -> bool:
+        if self.closed:
+            return False
+        self.calls += 1
+        return True
+
+    def close(self, drain_seconds: float) -> bool:
+        self.closed = True
+        return True
+
+
+class Loader:
+    """Loads stand-ins; fails for the numbers in ``broken`` and waits at gates."""
+
+    def __init__(self) -> None:
+        self.loaded: list[FakeVersion] = []
+        self.attempts: list[tuple[int, float]] = []
+        self.broken: dict[int, Exception] = {}
+        self.gate: threading.Event | None = None
+
+    def __call__(self, name: str, number: int, path: Path) -> Any:
+        self.attempts.append((number, time.monotonic()))
+        if self.gate is not None:
+            assert self.gate.wait(20)
+        if number in self.broken:
+            raise self.broken[number]
+        version = FakeVersion(name, number)
+        self.loaded.append(version)
+        return version
+
+
+class Managed:
+    """A manager over folders of a test."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.loader = Loader()
+        self.metrics = ServingMetrics()
+        self._managers: list[Manager] = []
+
+    def folder(self, name: str, *numbers: int | str) -> Path:
+        for number in numbers:
+            (self.root / name / str(number)).mkdir(parents=True)
+        return self.root / name
+
+    def start(self, *sources: ModelSource, **options: Any) -> Manager:
+        values: dict[str, Any] = {"poll_seconds": 0.05, "retry_seconds": 0.05, **options}
+        manager = Manager(sources, VersionsConfig(**values), self.loader, self.metrics)
+        manager.start()
+        self._managers.append(manager)
+        return manager
+
+    def stop(self) -> None:
+        if self.loader.gate is not None:
+            self.loader.gate.set()
+        for manager in self._managers:
+            manager.close()
+
+
+@pytest.fixture
+def managed(tmp_path: Path) -> Iterator[Managed]:
+    found = Managed(tmp_path)
+    yield found
+    found.stop()
+
+
+def source(path: Path, name: str = "tiny", **options: Any) -> ModelSource:
+    return ModelSource(name=name, path=str(path), **options)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def states(manager: Manager, name: str = "tiny") -> dict[int, str]:
+    return {status.number: status.state.name for status in manager.status(name)}
+
+
+def serving(manager: Manager, name: str = "tiny") -> list[int]:
+    return sorted(number for number, state in states(manager, name).items() if state == "AVAILABLE")
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ({}, [12]),
+        ({"latest": 2}, [3, 12]),
+        ({"latest": 9}, [1, 2, 3, 12]),
+        ({"all": True}, [1, 2, 3, 12]),
+        ({"specific": (2, 3, 99)}, [2, 3]),
+    ],
+)
+def test_the_policy_says_which_versions_serve(
+    managed: Managed, policy: dict[str, Any], expected: list[int]
+) -> None:
+    folder = managed.folder("tiny", 1, 2, 3, 12, ".staging-99", "text", "13-copy")
+    (folder / "14").write_text("a file")
+
+    manager = managed.start(source(folder, policy=VersionPolicy(**policy)))
+
+    assert manager.wait_for_look(20)
+    assert serving(manager) == expected
+
+
+def test_without_a_version_the_newest_answers(managed: Managed) -> None:
+    folder = managed.folder("tiny", 2, 10)
+    manager = managed.start(source(folder, policy=VersionPolicy(all=True)))
+    assert manager.wait_for_look(20)
+
+    assert manager.acquire("tiny").number == 10
+    assert manager.acquire("tiny", number=2).number == 2
+
+
+def test_a_new_version_is_loaded_before_the_old_one_goes(managed: Managed) -> None:
+    folder = managed.folder("tiny", 1)
+    manager = managed.start(source(folder))
+    assert manager.wait_until_ready(20)
+    managed.loader.gate = threading.Event()
+
+    (folder / "2").mkdir()
+    until(lambda: states(manager).get(2) == "LOADING")
+
+    assert manager.acquire("tiny").number == 1
+    managed.loader.gate.set()
+    until(lambda: states(manager) == {1: "END", 2: "AVAILABLE"})
+    assert manager.acquire("tiny").number == 2
+    assert managed.loader.loaded[0].closed
+
+
+def test_a_version_that_fails_is_reported_and_the_good_one_stays(
+    managed: Managed, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = managed.folder("tiny", 1)
+    managed.loader.broken[2] = LoadError(Code.DATA_LOSS, "variables: truncated")
+    manager = managed.start(source(folder))
+    assert manager.wait_until_ready(20)
+
+    (folder / "2").mkdir()
+    until(lambda: managed.metrics.load_failures.value("tiny", "2") >= 1)
+    until(lambda: states(manager)[2] == "END")
+
+    newest = manager.status("tiny", 2)[0]
+    assert (newest.state, newest.code) == (State.END, Code.DATA_LOSS)
+    assert newest.message == "variables: truncated"
+    assert manager.acquire("tiny").number == 1
+    assert "version 1 keeps serving" in caplog.text
+    assert "variables: truncated" in caplog.text
+
+
+def test_a_failed_version_is_tried_again_ever_more_slowly_until_it_loads(
+    managed: Managed,
+) -> None:
+    folder = managed.folder("tiny", 1)
+    managed.loader.broken[1] = LoadError(Code.NOT_FOUND, "saved_model.pb: half copied")
+    manager = managed.start(source(folder), retry_seconds=0.1, max_retry_seconds=0.4)
+    until(lambda: len(managed.loader.attempts) >= 4)
+
+    del managed.loader.broken[1]
+
+    assert manager.wait_until_ready(20)
+    times = [when for _, when in managed.loader.attempts]
+    waits = [after - before for before, after in itertools.pairwise(times)]
+    assert waits[0] >= 0.1
+    assert waits[1] >= 0.2
+    assert waits[2] >= 0.4
+
+
+def test_an_error_nobody_foresaw_does_not_end_the_watching(managed: Managed) -> None:
+    folder = managed.folder("tiny", 1, 2)
+    managed.loader.broken[2] = ZeroDivisionError("unforeseen")
+    manager = managed.start(source(folder, policy=VersionPolicy(all=True)), retry_seconds=30)
+
+    assert manager.wait_until_ready(20)
+
+    assert manager.status("tiny", 2)[0].code is Code.INTERNAL
+    (folder / "3").mkdir()
+    until(lambda: serving(manager) == [1, 3])
+
+
+def test_a_folder_that_was_emptied_takes_nothing_down(
+    managed: Managed, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = managed.folder("tiny", 1)
+    manager = managed.start(source(folder))
+    assert manager.wait_until_ready(20)
+
+    shutil.rmtree(folder)
+    assert manager.wait_for_look(20)
+    folder.mkdir()
+    assert manager.wait_for_look(20)
+
+    assert manager.acquire("tiny").number == 1
+    assert "No versions of servable tiny found" in caplog.text
+
+
+def test_going_back_is_removing_the_newest_version(managed: Managed) -> None:
+    folder = managed.folder("tiny", 1, 2)
+    manager = managed.start(source(folder))
+    assert manager.wait_until_ready(20)
+
+    (folder / "2").rmdir()
+
+    until(lambda: serving(manager) == [1])
+    assert manager.acquire("tiny").number == 1
+
+
+def test_versions_that_ended_are_not_kept_for_ever(managed: Managed) -> None:
+    folder = managed.folder("tiny", 1)
+    manager = managed.start(source(folder))
+    assert manager.wait_until_ready(20)
+    for number in range(2, 25):
+        (folder / str(number)).mkdir()
+        until(lambda wanted=number: serving(manager) == [wanted])
+
+    until(lambda: len(states(manager)) <= 17)
+    assert max(states(manager)) == 24
+
+
+def test_what_is_not_there_is_named(managed: Managed) -> None:
+    manager = managed.start(source(managed.folder("tiny", 1)))
+    assert manager.wait_until_ready(20)
+
+    cases = [
+        (lambda: manager.acquire(""), Code.INVALID_ARGUMENT, "no name"),
+        (lambda: manager.acquire("a"), Code.NOT_FOUND, "Latest(a)"),
+        (lambda: manager.acquire("tiny", number=3), Code.NOT_FOUND, "Specific(tiny, 3)"),
+        (lambda: manager.acquire("tiny", label="b"), Code.INVALID_ARGUMENT, "b"),
+        (lambda: manager.acquire("a", label="b"), Code.NOT_FOUND, "a"),
+        (lambda: manager.status("a"), Code.NOT_FOUND, "a"),
+        (lambda: manager.status("tiny", 3), Code.NOT_FOUND, "version 3"),
+    ]
+
+    for call, code, word in cases:
+        with pytest.raises(ServingError) as caught:
+            call()
+        assert (caught.value.code, word in caught.value.message) == (code, True)
+
+
+def test_labels_lead_to_their_versions(managed: Managed) -> None:
+    folder = managed.folder("tiny", 1, 2)
+    labels = {"stable": 1, "canary": 2}
+    manager = managed.start(source(folder, policy=VersionPolicy(all=True), labels=labels))
+    assert manager.wait_for_look(20)
+
+    manager.check_labels()
+
+    assert manager.acquire("tiny", label="stable").number == 1
+    assert manager.acquire("tiny", label="canary").number == 2
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_label_of_an_unavailable_version(managed: Managed, allowed: bool) -> None:
+    folder = managed.folder("tiny", 1)
+    manager = managed.start(
+        source(folder, labels={"stable": 5}), allow_labels_for_unavailable=allowed
+    )
+    assert manager.wait_until_ready(20)
+
+    if allowed:
+        manager.check_labels()
+    else:
+        with pytest.raises(ServingError) as caught:
+            manager.check_labels()
+        assert caught.value.code is Code.FAILED_PRECONDITION
+        assert "stable" in caught.value.message
+    with pytest.raises(ServingError) as found:
+        manager.acquire("tiny", label="stable")
+    assert found.value.code is Code.NOT_FOUND
+
+
+def test_reload_adds_keeps_and_removes_models(managed: Managed) -> None:
+    first, second = managed.folder("a", 1), managed.folder("b", 1)
+    manager = managed.start(source(first, "a"), source(second, "b"))
+    assert manager.wait_until_ready(20)
+    kept = manager.acquire("b")
+
+    manager.reload([source(second, "b"), source(managed.folder("c", 4), "c")], 20)
+
+    assert manager.acquire("b") is kept
+    assert manager.acquire("c").number == 4
+    until(lambda: managed.loader.loaded[0].closed)
+    with pytest.raises(ServingError):
+        manager.acquire("a")
+    assert not manager.knows("a")
+
+
+def test_reload_changes_the_policy_of_a_model(managed: Managed) -> None:
+    folder = managed.folder("tiny", 1, 2)
+    manager = managed.start(source(folder))
+    assert manager.wait_until_ready(20)
+
+    manager.reload([source(folder, policy=VersionPolicy(specific=(1,)))], 20)
+
+    until(lambda: serving(manager) == [1])
+
+
+def test_reload_with_a_label_that_cannot_be_assigned_changes_nothing(managed: Managed) -> None:
+    folder = managed.folder("tiny", 1)
+    manager = managed.start(source(folder))
+    assert manager.wait_until_ready(20)
+
+    with pytest.raises(ServingError) as caught:
+        manager.reload([source(folder, labels={"canary": 8})], 20)
+
+    assert caught.value.code is Code.FAILED_PRECONDITION
+    assert manager.wait_for_look(20)
+    assert manager.acquire("tiny").number == 1
+
+
+def test_reload_says_which_model_did_not_come_up(managed: Managed) -> None:
+    folder = managed.folder("tiny", 1)
+    manager = managed.start(source(folder))
+    assert manager.wait_until_ready(20)
+
+    with pytest.raises(ServingError) as caught:
+        manager.reload([source(folder), source(managed.root / "none", "none")], 0.2)
+
+    assert "none" in caught.value.message
+    assert manager.acquire("tiny").number == 1
+
+
+def test_closing_frees_every_version(managed: Managed) -> None:
+    folder = managed.folder("tiny", 1, 2)
+    manager = managed.start(source(folder, policy=VersionPolicy(all=True)))
+    assert manager.wait_for_look(20)
+
+    manager.close()
+
+    assert [version.closed for version in managed.loader.loaded] == [True, True]
+    with pytest.raises(ServingError):
+        manager.acquire("tiny")
