@@ -9,7 +9,7 @@ Signatures, each with the Transform graph inside:
 - ``score``: raw tensors by feature name to ``score`` [rows]. A history list is
   [rows, events], oldest first from column 0 on, of which the first ``history_length`` [rows]
   columns count. A missing category is -1 or "", a missing number NaN.
-- ``rank``: the same with a row a user, but ``item_id`` and all other features of items are
+- ``rank``: the same with a row a user, but ``item_id`` and all other features of candidates are
   [users, candidates], of which the first ``candidate_count`` [users] columns count; to ``score``
   [users, candidates], 0 in the columns after these. What depends on the user alone is computed
   once for all of his candidates.

@@ -13,7 +13,7 @@ from models.capabilities import Backbone
 from models.config import ActionFusion, Inputs, ModelConfig, TrainConfig
 from schemas import features
 from schemas.dataset import DatasetDescription
-from schemas.dataset_sections import Field, FieldType, Scale
+from schemas.dataset_sections import Field, FieldType, Per, Scale
 from schemas.loading import build
 
 CUSTOM_CONFIG_KEY = "lengthwise"
@@ -72,8 +72,9 @@ class RankerPlan:
             vector, of the target and of each event.
         categories: all other categorical inputs, in the order of the columns of ``fields``.
         numbers: numeric inputs, in the order of the columns of ``numbers``.
-        candidate_fields: names of the categories and numbers that belong to the item; all others
-            belong to the user or the context, and are the same for all candidates of a request.
+        candidate_fields: names of the categories and numbers that belong to the item, or to the
+            context and are declared to differ by candidate; all others are the same for all
+            candidates of a request.
         fusion: how action types join the history.
         second_actions: ids of the action types whose events make a history of their own.
         action_types: number of action types; ids in ``history_action`` count from 1.
@@ -215,13 +216,14 @@ def make_plan(
         raise ValueError(f"model.second_history {unknown}: no such actions; there are {actions}")
     reads_history = model.backbone is not Backbone.NONE
     read = [category.name for category in others] + [number.name for number in numbers]
-    of_item = {field.name for field in description.item_fields}
+    own = {field.name for field in description.item_fields}
+    own |= {field.name for field in description.context if field.per is Per.CANDIDATE}
     return RankerPlan(
         item=Category(name=features.ITEM_ID, type=description.item.type),
         history_fields=history_fields,
         categories=tuple(others),
         numbers=tuple(numbers),
-        candidate_fields=tuple(name for name in read if name in of_item),
+        candidate_fields=tuple(name for name in read if name in own),
         fusion=model.fusion(protocol) if reads_history else ActionFusion.NONE,
         second_actions=tuple(description.action_id(name) for name in model.second_history),
         action_types=len(description.actions),

@@ -17,6 +17,7 @@ from schemas.dataset_sections import (
     Label,
     Log,
     Negatives,
+    Per,
     PriorHistory,
     Side,
     Split,
@@ -75,6 +76,14 @@ class DatasetDescription:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"field names used twice: {repeated}")
+        misplaced = [
+            item.name for item in (*self.user_fields, *self.item_fields) if item.per != Per.REQUEST
+        ]
+        if misplaced:
+            raise ValueError(
+                f"fields {misplaced}: per is for context fields; a user's field is per request "
+                "and an item's per candidate"
+            )
         self._check_actions()
         self._check_outcomes()
         item_fields = [item.name for item in self.item_fields]

@@ -49,6 +49,13 @@ class Derived(enum.StrEnum):
     DAY_OF_WEEK = "day_of_week"
 
 
+class Per(enum.StrEnum):
+    """What a context field has one value for, when several candidates are ranked at once."""
+
+    REQUEST = "request"
+    CANDIDATE = "candidate"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """The column of an identifier.
@@ -143,6 +150,8 @@ class Field:
         missing: values that stand for a missing one, beside empty and null.
         scale: for a number, what is applied before it is normalised.
         derive: computes a context field from the time instead of reading a column.
+        per: for a context field, whether the candidates of a request share its value, as they
+            share the time, or each has its own, as it has its length.
     """
 
     __pydantic_config__ = STRICT
@@ -153,6 +162,7 @@ class Field:
     missing: tuple[str | int | float, ...] = ()
     scale: Scale = Scale.LINEAR
     derive: Derived | None = None
+    per: Per = Per.REQUEST
 
     def __post_init__(self) -> None:
         if self.name in features.RESERVED or self.name.startswith(features.HISTORY_PREFIX):
@@ -163,6 +173,8 @@ class Field:
             raise ValueError(f"field {self.name!r}: give either column or derive")
         if self.derive is not None and self.type is not FieldType.INT:
             raise ValueError(f"field {self.name!r}: a derived field is of type int")
+        if self.derive is not None and self.per is Per.CANDIDATE:
+            raise ValueError(f"field {self.name!r}: what is derived from the time is per request")
 
     @property
     def source(self) -> str:

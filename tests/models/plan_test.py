@@ -30,6 +30,14 @@ def test_full_side_reads_every_field_once() -> None:
     )
 
 
+def test_a_context_field_may_be_the_candidates() -> None:
+    kuairand = make_plan(load_description("kuairand_pure"), ModelConfig(), "click_only", 100)
+    assert "duration_ms" in kuairand.candidate_fields
+    assert not {"tab", "hour"} & set(kuairand.candidate_fields)
+    simulated = make_plan(load_description("simulated"), ModelConfig(), "click_only", 100)
+    assert set(simulated.candidate_fields) == {"author_id", "duration_seconds"}
+
+
 def test_controlled_reads_items_and_actions_only() -> None:
     description = load_description("kuairand_pure")
     model = ModelConfig(inputs=Inputs.CONTROLLED)

@@ -19,7 +19,9 @@ FILLER = {"item_id": 3, "category": "c1", "author": 1}
 FILLERS = {"history_item_id": 3, "history_category": "c1", "history_action": 1}
 
 
-def make_users(lengths: list[int], counts: list[int]) -> tuple[list[Row], list[list[Row]]]:
+def make_users(
+    lengths: list[int], counts: list[int], of_candidate: tuple[str, ...] = OF_CANDIDATE
+) -> tuple[list[Row], list[list[Row]]]:
     """Users with histories of these lengths and rows of this many candidates for each."""
     rows = fixtures.make_rows(400, seed=2)
     users = [
@@ -28,7 +30,7 @@ def make_users(lengths: list[int], counts: list[int]) -> tuple[list[Row], list[l
     ]
     pool = iter(rows[300:])
     candidates = [
-        [{key: row[key] for key in OF_CANDIDATE} for row in itertools.islice(pool, count)]
+        [{key: row[key] for key in of_candidate} for row in itertools.islice(pool, count)]
         for count in counts
     ]
     return users, candidates
@@ -67,13 +69,16 @@ def to_request(
     """The inputs of the signature, with ``spare`` columns of fillers that do not count."""
     events = max(len(user["history_item_id"]) for user in users) + spare
     columns = max(len(own) for own in candidates) + spare
+    of_candidate = next((tuple(own[0]) for own in candidates if own), OF_CANDIDATE)
     request: dict[str, list[Any]] = {
-        key: [user[key] for user in users] for key in OF_USER if key != "age"
+        key: [user[key] for user in users]
+        for key in OF_USER
+        if key != "age" and key not in of_candidate
     }
     request["age"] = [np.nan if user["age"] is None else user["age"] for user in users]
     for key in LISTS:
         request[key] = [user[key] + [fillers[key]] * (events - len(user[key])) for user in users]
-    for key in OF_CANDIDATE:
+    for key in of_candidate:
         request[key] = [
             [row[key] for row in own] + [filler[key]] * (columns - len(own)) for own in candidates
         ]

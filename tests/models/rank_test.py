@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +16,13 @@ from models.export import make_signatures
 from models.plan import read_run_config
 from models.ranker import Ranker
 from models.trainer import make_factory
+from schemas.dataset import DatasetDescription
+from schemas.dataset_sections import Per
 from tests.models import fixtures
 from tests.models.profiles import make_profile
 from tests.models.rank_requests import (
+    FILLER,
+    OF_CANDIDATE,
     add_unknown_values,
     by_user,
     expand,
@@ -92,9 +97,12 @@ def eager() -> Iterator[None]:
     tf.config.run_functions_eagerly(False)
 
 
-def make_ranker(graph: Graph, model: dict[str, Any]) -> Ranker:
+def make_ranker(
+    graph: Graph, model: dict[str, Any], description: DatasetDescription | None = None
+) -> Ranker:
     """A ranker whose weights are all random, also those that start at zero."""
-    config = fixtures.custom_config(fixtures.make_description(), {**SMALL, **model})
+    description = description or fixtures.make_description()
+    config = fixtures.custom_config(description, {**SMALL, **model})
     ranker = make_factory(read_run_config(config), graph.output, make_profile(max_length=8)).make()
     random = np.random.default_rng(0)
     for weight in ranker.trainable_variables:
@@ -136,3 +144,24 @@ def test_rank_gives_the_scores_of_the_expanded_examples(graph: Graph, name: str)
     np.testing.assert_allclose(ranked(to_request(users, candidates)), expected, atol=1e-5)
     alone = to_request(users[3:], [candidates[3][:1]], spare=0)
     np.testing.assert_allclose(ranked(alone), expected[3:, :1], atol=1e-5)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("backbone", ["din", "hyformer"])
+def test_a_context_field_of_the_candidate_differs_within_a_request(
+    graph: Graph, backbone: str
+) -> None:
+    description = fixtures.make_description()
+    surface, hour = description.context
+    own = replace(description, context=(replace(surface, per=Per.CANDIDATE), hour))
+    single, ranked = single_and_ranked(graph, make_ranker(graph, {"backbone": backbone}, own))
+    users, candidates = make_users([8, 1], [4, 3], (*OF_CANDIDATE, "surface"))
+    assert len({row["surface"] for row in candidates[0]}) > 1
+    request = to_request(users, candidates, filler={**FILLER, "surface": "feed"})
+    assert np.shape(request["surface"]) == (2, 6)
+
+    expected = by_user(single(expand(users, candidates)), candidates)
+    np.testing.assert_allclose(ranked(request), expected, atol=1e-5)
+
+    shared = {**request, "surface": [[row[0]] * 6 for row in request["surface"]]}
+    assert np.abs(ranked(shared) - expected).max() > 1e-4

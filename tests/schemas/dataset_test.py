@@ -39,6 +39,27 @@ def test_shipped_descriptions_survive_a_round_trip(path: Any) -> None:
         ({"context": [{"name": "dwell", "column": "y"}]}, "can never be an input"),
         ({"outcomes": ["w"], "context": [{"name": "w"}]}, "can never be an input"),
         ({"context": [{"name": "a"}, {"name": "a"}]}, r"used twice: \['a'\]"),
+        ({"context": [{"name": "a", "per": "user"}]}, "per: .*'request' or 'candidate'"),
+        (
+            {
+                "context": [
+                    {"name": "h", "type": "int", "derive": "hour_of_day", "per": "candidate"}
+                ]
+            },
+            "derived from the time is per request",
+        ),
+        (
+            {
+                "side": {
+                    "item": {
+                        "files": ["i"],
+                        "key": "i",
+                        "fields": [{"name": "a", "per": "candidate"}],
+                    }
+                }
+            },
+            r"fields \['a'\]: per is for context fields",
+        ),
         ({"history_fields": ["tag"]}, "no such item fields"),
         ({"actions": [{"name": "click", "when": ["y"]}]}, "exactly the last type"),
         ({"label": {"constant": 1}}, "needs a negatives section"),
