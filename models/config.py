@@ -56,6 +56,7 @@ class TableOptimizer(str, enum.Enum):
     ADAGRAD = "adagrad"
     ROWWISE_ADAGRAD = "rowwise_adagrad"
     LAZY_ADAM = "lazy_adam"
+    FTRL = "ftrl"
 
 
 class LearningRateSchedule(str, enum.Enum):
@@ -270,10 +271,15 @@ class TrainConfig:
         batch_size: examples a step, over all devices.
         max_epochs: passes over the training split at most.
         learning_rate: of Adam, for all weights but the embedding tables.
-        learning_rate_schedule: ``constant``, or ``linear`` from both learning rates down to 0 at
+        learning_rate_schedule: ``constant``, or ``linear`` from all learning rates down to 0 at
             the end of the last of ``max_epochs``.
         table_optimizer: optimiser of the embedding tables.
         table_learning_rate: of the embedding tables; null: a default by optimiser.
+        table_l1: L1 term of ``ftrl``, which sets weights of the tables to exactly 0.
+        table_l2: L2 term of ``ftrl``.
+        learning_rates: learning rates of groups of weights, by a shell pattern of the places
+            (:func:`models.weight_places.weights_by_place`) of their weights; the first pattern
+            that fits a weight counts, and one that fits none is an error.
         patience: epochs without a better validation metric before training stops.
         metric: metric on the validation split that the best epoch is chosen by.
         refit: trains once more, from the same seed, on training and validation split together
@@ -298,6 +304,9 @@ class TrainConfig:
     learning_rate_schedule: LearningRateSchedule = LearningRateSchedule.CONSTANT
     table_optimizer: TableOptimizer = TableOptimizer.LAZY_ADAM
     table_learning_rate: float | None = None
+    table_l1: float = 0.0
+    table_l2: float = 0.0
+    learning_rates: dict[str, float] = field(default_factory=dict)
     patience: int = 1
     metric: ValidationMetric = ValidationMetric.AUC
     refit: bool = False
@@ -317,10 +326,30 @@ class TrainConfig:
                 raise ValueError(f"{name} {getattr(self, name)}: at least 1 is accepted")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed {self.seed}: 0 to {2**31 - 1} is accepted")
-        for name in ("learning_rate", "table_learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 10:
+        rates = {"learning_rate": self.learning_rate, **self.learning_rates}
+        if self.table_learning_rate is not None:
+            rates["table_learning_rate"] = self.table_learning_rate
+        for name, value in rates.items():
+            if not 0 < value < 10:
                 raise ValueError(f"{name} {value}: above 0 and below 10 is accepted")
+        if (
+            self.table_optimizer is TableOptimizer.FTRL
+            and self.learning_rate_schedule is not LearningRateSchedule.CONSTANT
+        ):
+            raise ValueError(
+                f"learning_rate_schedule {self.learning_rate_schedule.value} with table_optimizer "
+                "ftrl: its weights are in proportion to the rate, so they would fall with it; "
+                "constant is accepted"
+            )
+        for name in ("table_l1", "table_l2"):
+            value = getattr(self, name)
+            if value < 0:
+                raise ValueError(f"{name} {value}: at least 0 is accepted")
+            if value and self.table_optimizer is not TableOptimizer.FTRL:
+                raise ValueError(
+                    f"{name} {value} with table_optimizer {self.table_optimizer.value}: this term "
+                    "is ftrl's; 0 or ftrl is accepted"
+                )
 
     @property
     def resolved_table_learning_rate(self) -> float:
@@ -334,4 +363,5 @@ DEFAULT_TABLE_LEARNING_RATES = {
     TableOptimizer.ADAGRAD: 0.05,
     TableOptimizer.ROWWISE_ADAGRAD: 0.05,
     TableOptimizer.LAZY_ADAM: 1e-3,
+    TableOptimizer.FTRL: 0.05,
 }

@@ -13,6 +13,7 @@ from models.inputs import transformed_spec
 from models.optimizers.build import make_optimizer
 from models.plan import RankerPlan
 from models.ranker import Ranker
+from models.weight_places import weights_by_place
 from schemas.profile import SequenceProfile
 
 
@@ -54,13 +55,20 @@ class RankerFactory:
                 profile=self.profile,
             )
             ranker(_blank_batch(self.plan), training=False)
-            optimizer = make_optimizer(self.train, ranker.tables, ranker.dense_weights, steps=steps)
-            # Not in the first step: a checkpoint is read into the moments before it.
-            for part, weights in zip(
-                optimizer.optimizers, (ranker.dense_weights, ranker.tables), strict=True
-            ):
-                part.build(weights)
-            ranker.compile(optimizer=optimizer)
+            places = weights_by_place(ranker)
+            trainable = {weight.ref() for weight in ranker.trainable_variables}
+            ranker.compile(
+                optimizer=make_optimizer(
+                    self.train,
+                    {
+                        place: weight
+                        for place, weight in places.items()
+                        if weight.ref() in trainable
+                    },
+                    ranker.tables,
+                    steps=steps,
+                )
+            )
         return ranker
 
 

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tensorflow as tf
 
 from models.embeddings import StackedEmbedding
 from models.files import write_json
 from models.plan import FIRST_INDEX, RankerPlan
 from models.ranker import Ranker
 from models.warm_start_index import FOLDER, INDEX_FILE, WEIGHTS_FILE, read_index
+from models.weight_places import weights_by_place
 
 _VOCABULARY = "vocabulary"
 
@@ -144,28 +144,6 @@ def warm_start(
                 report.taken.append(place)
     _log(report)
     return report
-
-
-def weights_by_place(ranker: Ranker) -> dict[str, tf.Variable]:
-    """Returns all weights by the attributes that lead to them, by the shortest way."""
-    wanted = {weight.ref() for weight in ranker.weights}
-    view = tf.train.TrackableView(ranker)
-    found: dict[str, tf.Variable] = {}
-    seen = {id(ranker)}
-    level: list[tuple[str, Any]] = [("", ranker)]
-    while level:
-        below = []
-        for place, parent in level:
-            for name, child in sorted(view.children(parent).items()):
-                if id(child) in seen:
-                    continue
-                seen.add(id(child))
-                child_place = f"{place}/{name}" if place else name
-                if isinstance(child, tf.Variable) and child.ref() in wanted:
-                    found[child_place] = child
-                below.append((child_place, child))
-        level = below
-    return found
 
 
 def map_rows(earlier: Sequence[bytes] | pa.Array, entries: Sequence[bytes]) -> np.ndarray:

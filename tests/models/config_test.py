@@ -70,6 +70,14 @@ def test_density_and_label_are_refused_as_inputs(name: str) -> None:
         (TrainConfig, {"learning_rate": 0.0}, "learning_rate 0.0"),
         (TrainConfig, {"table_optimizer": "sgd"}, "table_optimizer"),
         (TrainConfig, {"metric": "accuracy"}, "metric"),
+        (TrainConfig, {"table_l1": -1.0, "table_optimizer": "ftrl"}, "table_l1 -1.0: at least 0"),
+        (TrainConfig, {"table_l2": 1.0}, "table_l2 1.0 with table_optimizer lazy_adam.*or ftrl is"),
+        (
+            TrainConfig,
+            {"table_optimizer": "ftrl", "learning_rate_schedule": "linear"},
+            "learning_rate_schedule linear with table_optimizer ftrl: .* constant is accepted",
+        ),
+        (TrainConfig, {"learning_rates": {"head/*": 0.0}}, "head/\\* 0.0: above 0 and below 10"),
     ],
 )
 def test_bad_values_are_named(section: Any, values: dict[str, Any], message: str) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from models.ranker import Ranker
-from models.warm_start import map_rows, warm_start, weights_by_place, write_warm_start
+from models.warm_start import map_rows, warm_start, write_warm_start
 from models.warm_start_index import WarmStartError, read_index
+from models.weight_places import weights_by_place
 from tests.models import tiny_training
 
 EARLIER = {

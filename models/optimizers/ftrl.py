@@ -1,0 +1,110 @@
+"""FTRL-Proximal that moves only the rows a batch read, for embedding tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+
+@tf.keras.utils.register_keras_serializable(package="lengthwise")
+class SparseFtrl(tf.keras.optimizers.Optimizer):
+    """FTRL-Proximal (McMahan et al., KDD 2013) on the rows that the gradient holds.
+
+    For each weight w with gradient g of such a row, with ``q = (beta + sqrt(n)) / learning_rate``::
+
+        z <- z + g - (sqrt(n + g * g) - sqrt(n)) / learning_rate * w
+        n <- n + g * g
+        w <- 0                                     where |z| <= l1
+             (sign(z) * l1 - z) / (q + 2 * l2)     elsewhere
+
+    The paper starts from weights of zero. An embedding starts from random ones, or from those of
+    an earlier model, and ``z = 0`` would throw them away at the first step. Here a weight that
+    had no gradient yet has the ``z`` that gives back this very weight, so with ``l1 = l2 = 0`` and
+    ``beta = 0`` the steps are those of Adagrad. A row without a gradient is not read or written.
+
+    Args:
+        learning_rate: step size.
+        initial_accumulator_value: what ``n`` starts from; above 0.
+        l1: strength of the L1 term, which sets weights to exactly 0.
+        l2: strength of the L2 term, ``l2 * w * w``, which pulls weights towards 0.
+        beta: added to the root of ``n``.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.05,
+        initial_accumulator_value: float = 0.1,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        beta: float = 0.0,
+        name: str = "SparseFtrl",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, jit_compile=False, **kwargs)
+        for argument, value in (("l1", l1), ("l2", l2), ("beta", beta)):
+            if value < 0:
+                raise ValueError(f"{argument} {value}: at least 0 is accepted")
+        if initial_accumulator_value <= 0:
+            raise ValueError(
+                f"initial_accumulator_value {initial_accumulator_value}: above 0 is accepted"
+            )
+        self._learning_rate = self._build_learning_rate(learning_rate)
+        self.initial_accumulator_value = initial_accumulator_value
+        self.l1 = l1
+        self.l2 = l2
+        self.beta = beta
+
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
+        """Makes the accumulator ``n`` and the linear term ``z`` of each variable."""
+        super().build(var_list)
+        if getattr(self, "_built", False):
+            return
+        self._accumulators = [
+            self.add_variable_from_reference(
+                variable,
+                "accumulator",
+                initial_value=tf.fill(variable.shape, self.initial_accumulator_value),
+            )
+            for variable in var_list
+        ]
+        self._linears = [self.add_variable_from_reference(item, "linear") for item in var_list]
+        self._built = True
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        """Updates the rows that ``gradient`` holds; no row may be in it twice."""
+        index = self._index_dict[self._var_key(variable)]
+        accumulator, linear = self._accumulators[index], self._linears[index]
+        if not isinstance(gradient, tf.IndexedSlices):
+            gradient = tf.IndexedSlices(gradient, tf.range(variable.shape[0]))
+        rows, values = gradient.indices, gradient.values
+        rate = tf.cast(self.learning_rate, variable.dtype)
+        weight, total = tf.gather(variable, rows), tf.gather(accumulator, rows)
+        is_new = tf.equal(total, tf.cast(self.initial_accumulator_value, total.dtype))
+        start = -weight * self._strength(total, rate) - tf.sign(weight) * self.l1
+        term = tf.where(is_new, start, tf.gather(linear, rows))
+        new_total = total + tf.square(values)
+        term += values - (tf.sqrt(new_total) - tf.sqrt(total)) / rate * weight
+        moved = (tf.sign(term) * self.l1 - term) / self._strength(new_total, rate)
+        new_weight = tf.where(tf.abs(term) <= self.l1, tf.zeros_like(moved), moved)
+        accumulator.scatter_update(tf.IndexedSlices(new_total, rows))
+        linear.scatter_update(tf.IndexedSlices(term, rows))
+        variable.scatter_update(tf.IndexedSlices(new_weight, rows))
+
+    def _strength(self, total: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+        """What a weight is divided by: ``q + 2 * l2``."""
+        return (self.beta + tf.sqrt(total)) / rate + 2 * self.l2
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        config = super().get_config()
+        config.pop("jit_compile", None)
+        return {
+            **config,
+            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
+            "initial_accumulator_value": self.initial_accumulator_value,
+            "l1": self.l1,
+            "l2": self.l2,
+            "beta": self.beta,
+        }
