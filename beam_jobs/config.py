@@ -22,6 +22,13 @@ class HistoryProtocol(enum.StrEnum):
     TYPED_EXPOSURE = "typed_exposure"
 
 
+class Freshness(enum.StrEnum):
+    """How recent the events are that an impression sees."""
+
+    IMPRESSION = "impression"
+    DAY = "day"
+
+
 @dataclass(frozen=True, kw_only=True)
 class HistoryConfig:
     """What a history is made of.
@@ -31,12 +38,16 @@ class HistoryConfig:
             those with label 1, the exposure protocols all of them; only ``typed_exposure``
             lets a model see the action types.
         max_length: events kept, the most recent ones; filtered first, then cut.
+        freshness: ``impression`` lets a history hold all events before the impression, ``day``
+            those before the local day of the impression, as where histories are brought up to
+            date once a night.
     """
 
     __pydantic_config__ = STRICT
 
     protocol: HistoryProtocol = HistoryProtocol.TYPED_EXPOSURE
     max_length: int = 100
+    freshness: Freshness = Freshness.IMPRESSION
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_length <= MAX_HISTORY:

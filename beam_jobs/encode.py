@@ -14,7 +14,7 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from beam_jobs.columns import fill_missing, hashes, mix, ordinals, single
 from beam_jobs.config import DataConfig
-from beam_jobs.events import ORIGIN, Bounds, Origin, kept_by_protocol
+from beam_jobs.events import ORIGIN, Bounds, Origin, kept_by_protocol, moments
 from beam_jobs.histories import chunks, history_windows, window_indices
 from beam_jobs.side import look_up
 from schemas import features
@@ -69,11 +69,14 @@ def shard_batches(
     split = np.where(origin == Origin.HISTORY, -1, bounds.split_of(time))
     order_key = mix(hashes(user_column), hashes(item_column), time, origin)
     codes = ordinals(user_column)
+    moment = moments(time, config.history.freshness, description)
 
     for number, name in enumerate(features.SPLITS):
         rows = np.flatnonzero(split == number)
         rows = rows[np.argsort(order_key[rows], kind="stable")]
-        windows = history_windows(codes, time, kept, rows, config.history.max_length, known_before)
+        windows = history_windows(
+            codes, moment, kept, rows, config.history.max_length, known_before
+        )
         for chunk in chunks(windows.length):
             target = events.take(pa.array(rows[chunk]))
             length = windows.length[chunk]

@@ -8,6 +8,7 @@ depend on how the log was cut into files.
 from __future__ import annotations
 
 import enum
+import zoneinfo
 from collections import Counter
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.columns import ordinals
-from beam_jobs.config import HistoryProtocol
+from beam_jobs.config import Freshness, HistoryProtocol
+from beam_jobs.normalise import local_days
 from schemas.dataset import DatasetDescription
 
 ORIGIN = "origin"
@@ -87,6 +89,19 @@ def kept_by_protocol(
         positive = [i + 1 for i, a in enumerate(description.actions) if a.positive]
         return np.isin(action, positive)
     return np.ones(len(label), bool)
+
+
+def moments(time: np.ndarray, freshness: Freshness, description: DatasetDescription) -> np.ndarray:
+    """Returns what orders events and impressions: an impression sees those of earlier moments.
+
+    Args:
+        time: in milliseconds.
+        freshness: of the histories.
+        description: holds the zone of the local days.
+    """
+    if freshness is Freshness.DAY:
+        return local_days(time, zoneinfo.ZoneInfo(description.log.timezone))
+    return time
 
 
 def sort_events(events: pa.Table) -> tuple[pa.Table, np.ndarray]:

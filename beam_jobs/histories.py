@@ -39,17 +39,18 @@ class Windows:
 
 def history_windows(
     user: np.ndarray,
-    time: np.ndarray,
+    moment: np.ndarray,
     kept: np.ndarray,
     rows: np.ndarray,
     max_length: int,
     known_before: np.ndarray,
 ) -> Windows:
-    """Finds the history of each row: the last kept events of its user at strictly earlier times.
+    """Finds the history of each row: the last kept events of its user at strictly earlier moments.
 
     Args:
         user: user codes of all events, sorted.
-        time: times of all events, sorted within a user.
+        moment: of all events, sorted within a user: the time, or the day if histories change once
+            a day.
         kept: which events a history may hold.
         rows: the events that need a history.
         max_length: events a history holds at most.
@@ -59,14 +60,14 @@ def history_windows(
     count = len(user)
     new_user = np.ones(count, bool)
     new_user[1:] = user[1:] != user[:-1]
-    new_time = new_user.copy()
-    new_time[1:] |= time[1:] != time[:-1]
+    new_moment = new_user.copy()
+    new_moment[1:] |= moment[1:] != moment[:-1]
     position = np.arange(count)
     first_of_user = np.maximum.accumulate(np.where(new_user, position, 0))
-    first_of_time = np.maximum.accumulate(np.where(new_time, position, 0))
+    first_of_moment = np.maximum.accumulate(np.where(new_moment, position, 0))
     kept_before = np.concatenate([[0], np.cumsum(kept)])
 
-    end = kept_before[first_of_time[rows]]
+    end = kept_before[first_of_moment[rows]]
     user_start = kept_before[first_of_user[rows]]
     start = np.maximum(user_start, end - max_length)
     return Windows(start, end, end - user_start + known_before[rows])

@@ -25,9 +25,9 @@ import pyarrow.parquet
 from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.columns import ARROW_TYPES, ordinals
-from beam_jobs.config import HistoryConfig
+from beam_jobs.config import Freshness, HistoryConfig
 from beam_jobs.errors import InputError
-from beam_jobs.events import ORIGIN, Origin, kept_by_protocol
+from beam_jobs.events import ORIGIN, Origin, kept_by_protocol, moments
 from beam_jobs.files import replacing
 from schemas.dataset import DatasetDescription
 from schemas.loading import to_plain
@@ -51,6 +51,7 @@ class Manifest:
         dataset: name of the dataset.
         protocol: history protocol.
         max_length: events kept a user.
+        freshness: which of them an impression sees.
         columns: column and type of the user and item, column of the time and label.
         actions: the action types, in the order of their ids.
         last_time: time of the last event, in milliseconds.
@@ -67,6 +68,8 @@ class Manifest:
     last_time: int
     fingerprint: str
     parent: str | None
+    # Not in the manifests of the versions that knew no other.
+    freshness: str = Freshness.IMPRESSION.value
 
 
 def make_manifest(
@@ -93,6 +96,7 @@ def make_manifest(
         last_time=last_time,
         fingerprint=fingerprint,
         parent=parent,
+        freshness=history.freshness.value,
     )
 
 
@@ -154,15 +158,16 @@ def carried_state(
 ) -> tuple[pa.Table, pa.Table]:
     """Cuts a shard's events to what the next run needs.
 
-    That is each user's last ``max_length`` kept events before ``last_time``, since a row of the
-    next log may have that very time and needs strictly earlier ones; and all events at it, kept
-    or not, since the next log may hold them once more.
+    That is each user's last ``max_length`` kept events before the moment of ``last_time``, since a
+    row of the next log may be of that very moment and needs strictly earlier ones; the kept events
+    of that moment; and all events at ``last_time``, kept or not, since the next log may hold them
+    once more.
 
     Args:
         events: sorted events of the shard.
         known: ``user`` and ``known``: events older than those in ``events``.
         description: the dataset.
-        history: protocol and maximum length.
+        history: what histories are made of.
         last_time: time of the last event of the whole run.
 
     Returns:
@@ -178,7 +183,8 @@ def carried_state(
     kept &= np.asarray(events.column(ORIGIN)) != Origin.NEGATIVE
     rows = events.filter(pa.array(kept)).select(EVENT_COLUMNS).combine_chunks()
     user = ordinals(rows.column("user"))
-    earlier = np.asarray(rows.column("time")) < last_time
+    moment = moments(np.asarray(rows.column("time")), history.freshness, description)
+    earlier = moment < moments(np.array([last_time]), history.freshness, description)[0]
     is_last = np.append(user[1:] != user[:-1], True) if len(user) else np.zeros(0, bool)
     ends = np.flatnonzero(is_last)
     running = np.cumsum(earlier)

@@ -103,5 +103,9 @@ def histories() -> st.SearchStrategy[dict[str, Any]]:
     """A history section, with lengths around which cuts fall."""
     protocols = ["positive_only", "click_only", "all_exposure", "typed_exposure"]
     return st.fixed_dictionaries(
-        {"protocol": st.sampled_from(protocols), "max_length": st.sampled_from([1, 2, 5, 1000])}
+        {
+            "protocol": st.sampled_from(protocols),
+            "max_length": st.sampled_from([1, 2, 5, 1000]),
+            "freshness": st.sampled_from(["impression", "day"]),
+        }
     )

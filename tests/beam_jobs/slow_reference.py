@@ -77,7 +77,12 @@ def reference(
         split = split_of(event.time, cuts)
         if split is None:
             continue
-        earlier = [e for e in by_user[event.user] if e.time < event.time]
+        until = event.time
+        if config.history.freshness.value == "day":
+            day = datetime.datetime.fromtimestamp(event.time / 1000, zone).date()
+            midnight = datetime.datetime.combine(day, datetime.time(), zone)
+            until = int(midnight.timestamp() * 1000)
+        earlier = [e for e in by_user[event.user] if e.time < until]
         old = [e for e in before.get(event.user, []) if is_kept(e, description, config)]
         new = [e for e in earlier if is_kept(e, description, config)]
         known = max(totals.get(event.user, 0), len(old)) + len(new)
