@@ -31,6 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
         from serving.server.errors import ServingError
         from serving.server.log import set_up_log
         from serving.server.server import Server
+        from serving.server.versions.config_watcher import ConfigWatcher
 
     set_up_log(config.log)
     stop = threading.Event()
@@ -52,6 +53,13 @@ def main(arguments: argparse.Namespace) -> int:
             server.manager.check_labels()
             if arguments.ready_file:
                 _write_ready(Path(arguments.ready_file), ports.grpc, ports.rest)
+            poll_seconds = config.versions.models_config_poll_seconds
+            if arguments.models_config and poll_seconds:
+                path = Path(arguments.models_config)
+                watcher = ConfigWatcher(path, server.manager, poll_seconds)
+                watcher.start()
+                stop.wait()
+                watcher.close()
         stop.wait()
     except ServingError as error:
         print(f"lengthwise: {error.message}", file=sys.stderr)

@@ -182,7 +182,10 @@ class VersionsConfig:
         drain_seconds: how long calls on a version that was replaced may take to end.
         warm_without_requests: run each signature once on made-up inputs where the model brings
             no warm-up requests.
-        allow_labels_for_unavailable: accept a label of a version that is not available yet.
+        allow_labels_for_unavailable: accept a new label on a version that is not available yet;
+            one that is in use moves to available versions only.
+        models_config_poll_seconds: how often the file of the models is read again; 0 reads it at
+            the start only.
     """
 
     __pydantic_config__ = STRICT
@@ -193,10 +196,11 @@ class VersionsConfig:
     drain_seconds: float = 30.0
     warm_without_requests: bool = True
     allow_labels_for_unavailable: bool = False
+    models_config_poll_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least(self, poll_seconds=0.05, retry_seconds=0.05, drain_seconds=0)
-        _at_least(self, max_retry_seconds=self.retry_seconds)
+        _at_least(self, max_retry_seconds=self.retry_seconds, models_config_poll_seconds=0)
 
 
 @dataclass(frozen=True, kw_only=True)

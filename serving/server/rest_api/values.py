@@ -15,6 +15,7 @@ from serving.server.tensors import numpy_dtype, type_name
 
 _B64 = "b64"
 _INT64 = range(-(2**63), 2**63)
+_MOST_FLOAT = float(np.finfo(np.float32).max)
 # A message quotes a value, but not a page of it.
 _QUOTED = 60
 # Far above any tensor's rank, far below what a function may call itself.
@@ -69,7 +70,7 @@ def _fill_feature(name: str, values: list[Any], feature: feature_pb2.Feature) ->
     if kind == "bytes":
         feature.bytes_list.value.extend(_bytes(value) for value in values)
     elif kind == "float":
-        if any(abs(value) > np.finfo(np.float32).max for value in values if np.isfinite(value)):
+        if any(abs(value) > _MOST_FLOAT for value in values if np.isfinite(value)):
             raise invalid(
                 f"Feature: {name} Cannot convert JSON value to float without loss of precision."
             )

@@ -156,8 +156,8 @@ class Manager:
         if self._config.allow_labels_for_unavailable:
             return
         with self._lock:
-            for name, model in self._models.items():
-                _check_labels(name, model.source.labels, self._serving.get(name) or {})
+            for model in self._models.values():
+                self._check_labels(model.source, model.source.labels)
 
     def reload(self, sources: Sequence[ModelSource], seconds: float) -> None:
         """Replaces the configured models, and waits for the new ones to serve.
@@ -171,9 +171,8 @@ class Manager:
                 changed. Or a new model did not become available in time.
         """
         with self._changed:
-            if not self._config.allow_labels_for_unavailable:
-                for source in sources:
-                    _check_labels(source.name, source.labels, self._serving.get(source.name) or {})
+            for source in sources:
+                self._check_labels(source, self._labels_to_check(source))
             models = {}
             for source in sources:
                 known = self._models.pop(source.name, None)
@@ -195,6 +194,30 @@ class Manager:
             raise ServingError(
                 Code.UNKNOWN, f"Some models did not become available: {{{', '.join(missing)}}}"
             )
+
+    def _labels_to_check(self, source: ModelSource) -> Mapping[str, int]:
+        """Returns the labels that must stand for available versions."""
+        if not self._config.allow_labels_for_unavailable:
+            return source.labels
+        known = self._models.get(source.name)
+        used = {} if known is None else known.source.labels
+        # Callers use this label now; they must not be sent to what is not there yet.
+        return {
+            label: number
+            for label, number in source.labels.items()
+            if used.get(label, number) != number
+        }
+
+    def _check_labels(self, source: ModelSource, labels: Mapping[str, int]) -> None:
+        serving = self._serving.get(source.name) or {}
+        for label, number in labels.items():
+            if number not in serving:
+                raise ServingError(
+                    Code.FAILED_PRECONDITION,
+                    f"Request to assign label {label!r} to version {number} of model "
+                    f"{source.name}, which is not currently available for inference; for a label "
+                    "that is not in use yet, versions.allow_labels_for_unavailable=true allows it",
+                )
 
     def close(self) -> None:
         """Stops looking, and frees every version."""
@@ -339,14 +362,3 @@ class Manager:
             for name, model in self._models.items()
         }
         self._changed.notify_all()
-
-
-def _check_labels(name: str, labels: Mapping[str, int], serving: Mapping[int, object]) -> None:
-    for label, number in labels.items():
-        if number not in serving:
-            raise ServingError(
-                Code.FAILED_PRECONDITION,
-                f"Request to assign label {label!r} to version {number} of model {name}, which "
-                "is not currently available for inference; "
-                "versions.allow_labels_for_unavailable=true allows it",
-            )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from concurrent import futures
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,23 @@ import pytest
 from pipeline import cli
 from pipeline.exits import EXIT_BAD_INPUT
 
+PREDICT = "/v1/models/ranker:predict"
+METRICS = "/monitoring/prometheus/metrics"
+UNDER_WAY = "\n:lengthwise:serving:outstanding_calls 1\n"
 ROOT = Path(__file__).resolve().parents[3]
 _START_SECONDS = 200
 
 
-def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def ask(port: int, path: str, body: bytes | None = None) -> str:
+    """Calls REST with the token; returns the body of the answer."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", body, {"Authorization": "Bearer a-secret"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return str(answer.read().decode())
+
+
+def test_it_serves_until_it_is_told_to_stop_and_answers_the_call_under_way(tmp_path: Path) -> None:
     from tests.serving.tiny_models import write_version
 
     (tmp_path / "ranker").mkdir()
@@ -31,6 +44,8 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         *("--port", "0", "--rest-port", "0", "--ready-file", str(ready)),
         *("--set", f"security.token_file={token}", "--set", "log=json"),
         *("--set", "versions.warm_without_requests=false"),
+        # Keeps a lone call in the server for a while.
+        *("--set", "batching.timeout_micros=2000000"),
     ]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -42,14 +57,13 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
                 assert time.monotonic() < end
                 time.sleep(0.05)
             found = json.loads(ready.read_text(encoding="utf-8"))
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{found['rest_port']}/v1/models/ranker:predict",
-                data=b'{"instances": [21.0]}',
-                headers={"Authorization": "Bearer a-secret"},
-            )
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                assert json.loads(answer.read()) == {"predictions": [42.0]}
-            process.send_signal(signal.SIGTERM)
+            with futures.ThreadPoolExecutor(1) as pool:
+                call = pool.submit(ask, found["rest_port"], PREDICT, b'{"instances": [21.0]}')
+                while UNDER_WAY not in ask(found["rest_port"], METRICS):
+                    assert not call.done()
+                process.send_signal(signal.SIGTERM)
+                assert not call.done()
+                assert json.loads(call.result(60)) == {"predictions": [42.0]}
             output, log = process.communicate(timeout=120)
         finally:
             process.kill()

@@ -5,113 +5,21 @@ from __future__ import annotations
 import itertools
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serving.server.config import ModelSource, VersionPolicy, VersionsConfig
+from serving.server.config import VersionPolicy
 from serving.server.errors import Code, ServingError
-from serving.server.metrics import ServingMetrics
-from serving.server.versions.manager import Manager
 from serving.server.versions.model import LoadError
 from serving.server.versions.records import State
-
-
-class FakeVersion:
-    """What the manager needs of a loaded version."""
-
-    def __init__(self, name: str, number: int):
-        self.name = name
-        self.number = number
-        self.calls = 0
-        self.closed = False
-
-    def acquire(self) -> bool:
-        if self.closed:
-            return False
-        self.calls += 1
-        return True
-
-    def close(self, drain_seconds: float) -> bool:
-        self.closed = True
-        return True
-
-
-class Loader:
-    """Loads stand-ins; fails for the numbers in ``broken`` and waits at gates."""
-
-    def __init__(self) -> None:
-        self.loaded: list[FakeVersion] = []
-        self.attempts: list[tuple[int, float]] = []
-        self.broken: dict[int, Exception] = {}
-        self.gate: threading.Event | None = None
-
-    def __call__(self, name: str, number: int, path: Path) -> Any:
-        self.attempts.append((number, time.monotonic()))
-        if self.gate is not None:
-            assert self.gate.wait(20)
-        if number in self.broken:
-            raise self.broken[number]
-        version = FakeVersion(name, number)
-        self.loaded.append(version)
-        return version
-
-
-class Managed:
-    """A manager over folders of a test."""
-
-    def __init__(self, root: Path):
-        self.root = root
-        self.loader = Loader()
-        self.metrics = ServingMetrics()
-        self._managers: list[Manager] = []
-
-    def folder(self, name: str, *numbers: int | str) -> Path:
-        for number in numbers:
-            (self.root / name / str(number)).mkdir(parents=True)
-        return self.root / name
-
-    def start(self, *sources: ModelSource, **options: Any) -> Manager:
-        values: dict[str, Any] = {"poll_seconds": 0.05, "retry_seconds": 0.05, **options}
-        manager = Manager(sources, VersionsConfig(**values), self.loader, self.metrics)
-        manager.start()
-        self._managers.append(manager)
-        return manager
-
-    def stop(self) -> None:
-        if self.loader.gate is not None:
-            self.loader.gate.set()
-        for manager in self._managers:
-            manager.close()
-
-
-@pytest.fixture
-def managed(tmp_path: Path) -> Iterator[Managed]:
-    found = Managed(tmp_path)
-    yield found
-    found.stop()
-
-
-def source(path: Path, name: str = "tiny", **options: Any) -> ModelSource:
-    return ModelSource(name=name, path=str(path), **options)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def states(manager: Manager, name: str = "tiny") -> dict[int, str]:
-    return {status.number: status.state.name for status in manager.status(name)}
-
-
-def serving(manager: Manager, name: str = "tiny") -> list[int]:
-    return sorted(number for number, state in states(manager, name).items() if state == "AVAILABLE")
+from tests.serving.server.versions.managed import (
+    Managed,
+    serving,
+    source,
+    states,
+    until,
+)
 
 
 @pytest.mark.parametrize(
@@ -268,89 +176,6 @@ def test_what_is_not_there_is_named(managed: Managed) -> None:
         with pytest.raises(ServingError) as caught:
             call()
         assert (caught.value.code, word in caught.value.message) == (code, True)
-
-
-def test_labels_lead_to_their_versions(managed: Managed) -> None:
-    folder = managed.folder("tiny", 1, 2)
-    labels = {"stable": 1, "canary": 2}
-    manager = managed.start(source(folder, policy=VersionPolicy(all=True), labels=labels))
-    assert manager.wait_for_look(20)
-
-    manager.check_labels()
-
-    assert manager.acquire("tiny", label="stable").number == 1
-    assert manager.acquire("tiny", label="canary").number == 2
-
-
-@pytest.mark.parametrize("allowed", [False, True])
-def test_a_label_of_an_unavailable_version(managed: Managed, allowed: bool) -> None:
-    folder = managed.folder("tiny", 1)
-    manager = managed.start(
-        source(folder, labels={"stable": 5}), allow_labels_for_unavailable=allowed
-    )
-    assert manager.wait_until_ready(20)
-
-    if allowed:
-        manager.check_labels()
-    else:
-        with pytest.raises(ServingError) as caught:
-            manager.check_labels()
-        assert caught.value.code is Code.FAILED_PRECONDITION
-        assert "stable" in caught.value.message
-    with pytest.raises(ServingError) as found:
-        manager.acquire("tiny", label="stable")
-    assert found.value.code is Code.NOT_FOUND
-
-
-def test_reload_adds_keeps_and_removes_models(managed: Managed) -> None:
-    first, second = managed.folder("a", 1), managed.folder("b", 1)
-    manager = managed.start(source(first, "a"), source(second, "b"))
-    assert manager.wait_until_ready(20)
-    kept = manager.acquire("b")
-
-    manager.reload([source(second, "b"), source(managed.folder("c", 4), "c")], 20)
-
-    assert manager.acquire("b") is kept
-    assert manager.acquire("c").number == 4
-    until(lambda: managed.loader.loaded[0].closed)
-    with pytest.raises(ServingError):
-        manager.acquire("a")
-    assert not manager.knows("a")
-
-
-def test_reload_changes_the_policy_of_a_model(managed: Managed) -> None:
-    folder = managed.folder("tiny", 1, 2)
-    manager = managed.start(source(folder))
-    assert manager.wait_until_ready(20)
-
-    manager.reload([source(folder, policy=VersionPolicy(specific=(1,)))], 20)
-
-    until(lambda: serving(manager) == [1])
-
-
-def test_reload_with_a_label_that_cannot_be_assigned_changes_nothing(managed: Managed) -> None:
-    folder = managed.folder("tiny", 1)
-    manager = managed.start(source(folder))
-    assert manager.wait_until_ready(20)
-
-    with pytest.raises(ServingError) as caught:
-        manager.reload([source(folder, labels={"canary": 8})], 20)
-
-    assert caught.value.code is Code.FAILED_PRECONDITION
-    assert manager.wait_for_look(20)
-    assert manager.acquire("tiny").number == 1
-
-
-def test_reload_says_which_model_did_not_come_up(managed: Managed) -> None:
-    folder = managed.folder("tiny", 1)
-    manager = managed.start(source(folder))
-    assert manager.wait_until_ready(20)
-
-    with pytest.raises(ServingError) as caught:
-        manager.reload([source(folder), source(managed.root / "none", "none")], 0.2)
-
-    assert "none" in caught.value.message
-    assert manager.acquire("tiny").number == 1
 
 
 def test_closing_frees_every_version(managed: Managed) -> None:

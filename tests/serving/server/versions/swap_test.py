@@ -243,6 +243,12 @@ def test_made_up_requests_warm_every_signature(made: dict[int, Path]) -> None:
     assert called == {name for name in model.signatures if not name.startswith("__")}
 
 
+def session_run() -> list[prediction_log_pb2.PredictionLog]:
+    log = prediction_log_pb2.PredictionLog()
+    log.session_run_log.SetInParent()
+    return [log]
+
+
 def bad_request() -> list[prediction_log_pb2.PredictionLog]:
     log = prediction_log_pb2.PredictionLog()
     log.predict_log.request.CopyFrom(predict_request({"z": np.zeros(1, np.float32)}))
@@ -258,6 +264,7 @@ def bad_request() -> list[prediction_log_pb2.PredictionLog]:
             Code.UNIMPLEMENTED,
             ["record 1", "log_type"],
         ),
+        (session_run, Code.UNIMPLEMENTED, ["record 1", "session_run_log"]),
         (
             lambda: warmup_logs()[:1] * (MAX_RECORDS + 1),
             Code.INVALID_ARGUMENT,
