@@ -137,6 +137,7 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         strategy_class=OtherBlessedModelStrategy,
         model=Channel(type=standard_artifacts.Model),
         model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+        infra_blessing=Channel(type=standard_artifacts.InfraBlessing),
         candidate=trainer.outputs["model"],
     ).with_id("Resolver")
     evaluator = Evaluator(

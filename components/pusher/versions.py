@@ -26,6 +26,7 @@ from components.errors import PushFailed
 
 # TensorFlow Serving reads its warm-up requests here and nothing else.
 EXTRA_FOLDER = "assets.extra"
+WARMUP_FILE = "tf_serving_warmup_requests"
 FINGERPRINT_FILE = "lengthwise_fingerprint.json"
 STAGING_PREFIX = ".staging-"
 LOCK_FILE = ".lengthwise.lock"
@@ -81,6 +82,9 @@ def read_versions(destination: Path) -> list[Version]:
 def push(model: Path, destination: Path, record: dict[str, Any]) -> tuple[Version, bool]:
     """Writes a model as the next version, unless the newest one is that model.
 
+    A server looks at a version once, so warm-up requests that the newest version lacks make a
+    version of their own.
+
     Args:
         model: folder of the SavedModel to write.
         destination: folder of versions; made if it is not there.
@@ -102,7 +106,7 @@ def push(model: Path, destination: Path, record: dict[str, Any]) -> tuple[Versio
             _remove_staging(destination)
             # Only the newest one serves: a model that an older version holds is pushed anew.
             newest = read_versions(destination)[-1:]
-            if newest and newest[0].fingerprint == record["fingerprint"]:
+            if newest and _holds(newest[0], model, record["fingerprint"]):
                 return newest[0], False
             return _write(model, destination, record), True
     except OSError as error:
@@ -110,6 +114,11 @@ def push(model: Path, destination: Path, record: dict[str, Any]) -> tuple[Versio
         kept = read_versions(destination) if destination.is_dir() else []
         last = f"version {kept[-1].number} is untouched" if kept else "no version was there before"
         raise PushFailed(f"push to {destination}: {state}; {last}") from error
+
+
+def _holds(version: Version, model: Path, fingerprint: str) -> bool:
+    has_warmup = [(path / EXTRA_FOLDER / WARMUP_FILE).is_file() for path in (version.path, model)]
+    return version.fingerprint == fingerprint and has_warmup != [False, True]
 
 
 def _write(model: Path, destination: Path, record: dict[str, Any]) -> Version:

@@ -16,6 +16,7 @@ from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
+from components.baseline.strategy import MODEL_ID_PROPERTY
 from schemas import features
 from schemas.loading import build
 from serving.canary.check import VERSION, check_model
@@ -62,12 +63,13 @@ class Executor(base_executor.BaseExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         blessing = artifact_utils.get_single_instance(output_dict[INFRA_BLESSING_KEY])
         result = Path(artifact_utils.get_single_instance(output_dict[RESULT_KEY]).uri)
+        trained = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
+        blessing.set_int_custom_property(MODEL_ID_PROPERTY, trained.id)
         if MODEL_BLESSING_KEY in input_dict and not _is_blessed(input_dict[MODEL_BLESSING_KEY]):
             blessing.set_int_custom_property("blessed", 0)
             _write(result, {"status": SKIPPED, "reasons": [_NOT_BLESSED]})
             return
         config = build(CanaryConfig, json.loads(exec_properties["config"]), where="canary")
-        trained = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
         model = Path(path_utils.serving_model_path(trained.uri)).resolve()
         examples = _read_split(input_dict[EXAMPLES_KEY], features.TEST_SPLIT)
         # Beside its last place, so that it is renamed and not copied.

@@ -64,6 +64,23 @@ def test_the_same_model_is_not_pushed_twice(model: Path, destination: Path) -> N
     assert _files(destination) == before
 
 
+def test_warmup_requests_make_a_version_of_the_same_model(model: Path, destination: Path) -> None:
+    cold, _ = _push(model, destination)
+    warm = model.with_name("warm")
+    shutil.copytree(model, warm)
+    (warm / "assets.extra").mkdir()
+    (warm / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"requests")
+    record = {"fingerprint": versions.fingerprint(model)}
+
+    second, is_new = versions.push(warm, destination, record)
+
+    assert is_new
+    assert (cold.number, second.number) == (1, 2)
+    # From then on neither form of the model is new.
+    assert versions.push(warm, destination, record) == (second, False)
+    assert versions.push(model, destination, record) == (second, False)
+
+
 def test_versions_count_up_as_numbers(model: Path, destination: Path) -> None:
     for name in ("9", "10", "backup", "11.old"):
         (destination / name).mkdir(parents=True)

@@ -41,6 +41,7 @@ class Canary:
         self.folder = folder
         self.make = make_artifact
         self.model = make_artifact(standard_artifacts.Model, folder / "model")
+        self.model.id = 5
         self.examples = make_artifact(standard_artifacts.Examples, folder / "examples", ["test"])
         split = folder / "examples" / "Split-test"
         split.mkdir(parents=True)
@@ -133,6 +134,8 @@ def test_a_bad_model_is_refused_with_reasons_and_tried_again(canary: Canary) -> 
 
 def test_a_model_that_was_not_blessed_is_not_tried(canary: Canary) -> None:
     report = canary.run(model_blessed=False)
+
+    assert canary.blessing.get_int_custom_property("current_model_id") == 5
 
     assert report["status"] == "skipped"
     assert "the evaluation did not bless the model" in report["reasons"][0]
