@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from serving.canary.requests import CanaryRequest
+from serving.protocol import messages
+from serving.protocol.tensor_codec import decode_tensor, encode_tensor
 
 _PROGRAM = Path(__file__).with_name("reference.py")
 # Everything of Lengthwise; what a saved model needs must lie in the model.
@@ -54,10 +57,10 @@ class ReferenceProcess:
         job = work / "reference.job"
         content = {
             "model": str(model),
-            "requests": [(request.signature, request.inputs) for request in requests],
+            "requests": [(request.signature, _encoded(request.inputs)) for request in requests],
             "blocked": _BLOCKED,
         }
-        job.write_bytes(pickle.dumps(content))
+        job.write_text(json.dumps(content), encoding="utf-8")
         # -I: neither PYTHONPATH nor this folder is on its path.
         command = [sys.executable, "-I", str(_PROGRAM), str(job), str(self._result)]
         with self._log.open("wb") as log:
@@ -81,14 +84,33 @@ class ReferenceProcess:
             printed = self._log.read_text(encoding="utf-8", errors="replace").strip()
             last = " | ".join(printed.splitlines()[-2:])[-_LOG_CHARACTERS:]
             return _failed(f"it ended with code {code}: {last}")
-        values: dict[str, Any] = pickle.loads(self._result.read_bytes())
-        return Reference(**values)
+        values: dict[str, Any] = json.loads(self._result.read_text(encoding="utf-8"))
+        return Reference(**{**values, "answers": [_decoded(one) for one in values["answers"]]})
 
     def close(self) -> None:
         """Ends the process if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+
+def _encoded(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    return {
+        name: base64.b64encode(encode_tensor(name, array).SerializeToString()).decode("ascii")
+        for name, array in arrays.items()
+    }
+
+
+def _decoded(answer: Mapping[str, str] | str) -> Mapping[str, np.ndarray] | str:
+    if isinstance(answer, str):
+        return answer
+    try:
+        return {
+            name: decode_tensor(name, messages.TensorProto.FromString(base64.b64decode(text)))
+            for name, text in answer.items()
+        }
+    except ValueError as error:
+        return str(error)
 
 
 def _failed(reason: str) -> Reference:

@@ -3,20 +3,21 @@
     python -I reference.py JOB RESULT
 
 It is the canary's fresh process: none of Lengthwise's packages can be imported in it, and what
-their libraries register with TensorFlow is not there. It reads a pickled ``JOB`` and writes a
-pickled ``RESULT``, both plain values and numpy arrays, in a folder of the canary's own:
+their libraries register with TensorFlow is not there. It reads ``JOB`` and writes ``RESULT``, which
+are JSON with each tensor as a serialized ``TensorProto`` in base64:
 
 - ``JOB``: ``model``, the SavedModel's folder; ``requests``, pairs of a signature's name and its
-  arrays by input name; ``blocked``, top-level packages that must not be imported.
+  tensors by input name; ``blocked``, top-level packages that must not be imported.
 - ``RESULT``: ``unknown_ops`` and ``python_ops`` of the graph; ``load_error``, the reason if the
-  model cannot be loaded; ``answers``, for each request its arrays by output name, or the text of
+  model cannot be loaded; ``answers``, for each request its tensors by output name, or the text of
   the error.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import os
-import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.abc import MetaPathFinder
@@ -25,6 +26,8 @@ from typing import Any
 # TensorFlow knows these, but what they call lives in the Python process that exported the model.
 PYTHON_OPS = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
 _SERVE = "serve"
+# How lines of TensorFlow's messages begin that tell of the graph.
+_NO_REASON = ("Graph execution error", "Detected at node", "<stack traces", "Node: ", "[[")
 
 
 class _Refusal(MetaPathFinder):
@@ -41,17 +44,17 @@ class _Refusal(MetaPathFinder):
 
 def main(job_path: str, result_path: str) -> None:
     """Reads a job and writes its result, under a temporary name first."""
-    with open(job_path, "rb") as file:
-        job = pickle.load(file)
+    with open(job_path, encoding="utf-8") as file:
+        job = json.load(file)
     sys.meta_path.insert(0, _Refusal(job["blocked"]))
     result = _work(job["model"], job["requests"])
     temporary = f"{result_path}.partial"
-    with open(temporary, "wb") as file:
-        pickle.dump(result, file)
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(result, file)
     os.replace(temporary, result_path)
 
 
-def _work(model: str, requests: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+def _work(model: str, requests: Sequence[tuple[str, dict[str, str]]]) -> dict[str, Any]:
     result: dict[str, Any] = {
         "unknown_ops": [],
         "python_ops": [],
@@ -69,16 +72,28 @@ def _work(model: str, requests: Sequence[tuple[str, dict[str, Any]]]) -> dict[st
         return result
     for signature, inputs in requests:
         try:
-            # An array of no strings does not say that it holds strings.
-            tensors = {
-                name: tf.constant(array, tf.string if array.dtype == object else None)
-                for name, array in inputs.items()
-            }
+            tensors = {name: _decode(text) for name, text in inputs.items()}
             outputs = loaded.signatures[signature](**tensors)
-            result["answers"].append({name: value.numpy() for name, value in outputs.items()})
+            result["answers"].append({name: _encode(value) for name, value in outputs.items()})
         except Exception as error:
             result["answers"].append(_text(error))
     return result
+
+
+def _decode(text: str) -> Any:
+    import tensorflow as tf
+    from tensorflow.core.framework import tensor_pb2
+
+    proto = tensor_pb2.TensorProto.FromString(base64.b64decode(text))
+    return tf.constant(tf.make_ndarray(proto), tf.dtypes.as_dtype(proto.dtype))
+
+
+def _encode(tensor: Any) -> str:
+    import tensorflow as tf
+
+    # The type is named, since an array of no strings does not say that it holds strings.
+    proto = tf.make_tensor_proto(tensor.numpy(), tensor.dtype, tensor.shape)
+    return base64.b64encode(proto.SerializeToString()).decode("ascii")
 
 
 def _foreign_ops(model: str) -> tuple[list[str], list[str]]:
@@ -103,7 +118,8 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 
 def _text(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in told if not line.startswith(_NO_REASON)] or told
     return f"{type(error).__name__}: {lines[0][:500] if lines else ''}".rstrip(": ")
 
 
