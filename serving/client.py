@@ -205,7 +205,11 @@ class Client:
                 f"signature {signature_name!r} has {len(result.outputs)} outputs; one is expected",
             )
         (scores,) = result.outputs.values()
-        return RankResult(scores=scores, counts=counts, answered=result.answered)
+        return RankResult(
+            scores=_of_candidates(scores, next(iter(columns.values())).shape),
+            counts=counts,
+            answered=result.answered,
+        )
 
     def status(
         self, model: str | ModelTarget, *, deadline_seconds: float | None = None
@@ -248,6 +252,16 @@ def _serialized(examples: Sequence[bytes | Mapping[str, Any]]) -> list[bytes]:
         tf_examples.check(one) if isinstance(one, bytes) else tf_examples.serialize(one)
         for one in examples
     ]
+
+
+def _of_candidates(scores: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Cuts scores to the request's columns: a server that merges requests pads them alike."""
+    users, candidates = shape
+    if scores.ndim != 2 or scores.shape[0] != users or scores.shape[1] < candidates:
+        raise ServingError(
+            StatusCode.INTERNAL, f"scores of shape {list(shape)} are expected, found {scores.shape}"
+        )
+    return scores[:, :candidates]
 
 
 def _counts(

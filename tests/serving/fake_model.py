@@ -38,7 +38,9 @@ def compute(inputs: Mapping[str, np.ndarray], signature: str) -> dict[str, np.nd
     if signature == "rank":
         columns = np.arange(inputs["item_id"].shape[1])
         kept = columns < inputs["candidate_count"][:, np.newaxis]
-        return {"score": np.where(kept, inputs["item_id"] / 8, 0).astype(np.float32)}
+        scores = np.where(kept, inputs["item_id"] / 8, 0).astype(np.float32)
+        # As from a server that padded it to the width of another request.
+        return {"score": np.pad(scores, [[0, 0], [0, 1]])}
     lengths = [len(one) for one in inputs["examples"].tolist()]
     return {"score": np.asarray(lengths, dtype=np.float32) / 7}
 
