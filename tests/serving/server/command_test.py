@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from concurrent import futures
 from pathlib import Path
@@ -14,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
+from pipeline.commands import serve
 from pipeline.exits import EXIT_BAD_INPUT
+from serving.server.config import ModelSource, ServerConfig, VersionPolicy
 
 PREDICT = "/v1/models/ranker:predict"
 METRICS = "/monitoring/prometheus/metrics"
@@ -28,8 +32,17 @@ def ask(port: int, path: str, body: bytes | None = None) -> str:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", body, {"Authorization": "Bearer a-secret"}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return str(answer.read().decode())
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        return str(error.read().decode())
+
+
+def models_config(folder: Path, *names: str) -> str:
+    """A file that serves one folder under several names."""
+    models = "".join(f'config {{ name: "{name}" base_path: "{folder}" }} ' for name in names)
+    return f"model_config_list {{ {models}}}"
 
 
 def test_it_serves_until_it_is_told_to_stop_and_answers_the_call_under_way(tmp_path: Path) -> None:
@@ -37,15 +50,17 @@ def test_it_serves_until_it_is_told_to_stop_and_answers_the_call_under_way(tmp_p
 
     (tmp_path / "ranker").mkdir()
     write_version(tmp_path / "ranker", 4)
-    ready, token = tmp_path / "ready.json", tmp_path / "token"
+    ready, token, models = (tmp_path / name for name in ("ready.json", "token", "models.config"))
     token.write_text("a-secret")
+    models.write_text(models_config(tmp_path / "ranker", "ranker"))
     command = [
-        *(sys.executable, "-m", "pipeline.cli", "serve", str(tmp_path / "ranker")),
+        *(sys.executable, "-m", "pipeline.cli", "serve", "--models-config", str(models)),
+        *("--set", "versions.models_config_poll_seconds=0.2"),
         *("--port", "0", "--rest-port", "0", "--ready-file", str(ready)),
         *("--set", f"security.token_file={token}", "--set", "log=json"),
         *("--set", "versions.warm_without_requests=false"),
         # Keeps a lone call in the server for a while.
-        *("--set", "batching.timeout_micros=2000000"),
+        *("--set", "batching.timeout_micros=4000000"),
     ]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -57,12 +72,15 @@ def test_it_serves_until_it_is_told_to_stop_and_answers_the_call_under_way(tmp_p
                 assert time.monotonic() < end
                 time.sleep(0.05)
             found = json.loads(ready.read_text(encoding="utf-8"))
+            models.write_text(models_config(tmp_path / "ranker", "ranker", "other"))
+            while "AVAILABLE" not in ask(found["rest_port"], "/v1/models/other"):
+                assert time.monotonic() < end
             with futures.ThreadPoolExecutor(1) as pool:
                 call = pool.submit(ask, found["rest_port"], PREDICT, b'{"instances": [21.0]}')
                 while UNDER_WAY not in ask(found["rest_port"], METRICS):
                     assert not call.done()
-                process.send_signal(signal.SIGTERM)
                 assert not call.done()
+                process.send_signal(signal.SIGTERM)
                 assert json.loads(call.result(60)) == {"predictions": [42.0]}
             output, log = process.communicate(timeout=120)
         finally:
@@ -106,6 +124,18 @@ def test_bad_arguments_are_named(
     assert code == EXIT_BAD_INPUT
     text = capsys.readouterr().err
     assert all(word in text for word in words), text
+
+
+def test_a_folder_is_served_under_its_own_name_or_another(tmp_path: Path) -> None:
+    (tmp_path / "ranker").mkdir()
+    config = ServerConfig(policy=VersionPolicy(latest=2))
+    given = argparse.Namespace(model=str(tmp_path / "ranker"), models_config=None, name=None)
+
+    assert serve._sources(given, config) == (
+        ModelSource(name="ranker", path=str(tmp_path / "ranker"), policy=VersionPolicy(latest=2)),
+    )
+    given.name = "other"
+    assert [source.name for source in serve._sources(given, config)] == ["other"]
 
 
 def test_help_names_what_can_be_set(capsys: pytest.CaptureFixture[str]) -> None:
