@@ -1,6 +1,6 @@
 """Micro-batching against none: single-example Predict calls from many clients at once.
 
-    python benchmarks/serving_batching.py VERSIONS EXAMPLES [--clients 64] [--pairs 3]
+    python -m benchmarks.serving_batching VERSIONS EXAMPLES [--clients 64] [--pairs 3]
 
 VERSIONS is a folder of numbered versions, EXAMPLES a TFRecord file of examples for it. Each client
 sends its next call when the last one is answered. The two settings take turns, a fresh server each
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import statistics
 import threading
 import time
@@ -111,6 +112,8 @@ def main() -> None:
             )
     ratio = statistics.median(rates[True]) / statistics.median(rates[False])
     print(f"with against without, medians of {arguments.pairs}: {ratio:.2f} times the calls")
+    one, five, fifteen = os.getloadavg()
+    print(f"load average of the machine: {one:.1f}, {five:.1f}, {fifteen:.1f}")
 
 
 if __name__ == "__main__":

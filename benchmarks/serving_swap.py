@@ -1,8 +1,9 @@
 """Hot swap under load: a new version every few seconds, at half the measured maximum rate.
 
-    python benchmarks/serving_swap.py MODEL EXAMPLES [--minutes 5] [--every 5] [--set KEY=VALUE]
+    python -m benchmarks.serving_swap MODEL EXAMPLES [--minutes 5] [--every 5] [--set KEY=VALUE]
 
-MODEL is a SavedModel folder, EXAMPLES a TFRecord file of examples for it. First the highest rate
+MODEL is a SavedModel folder, EXAMPLES a TFRecord file of examples for it
+(``benchmarks/serving_model.py`` writes both). First the highest rate
 is measured with 64 clients, then calls are sent at half of it: without swaps for a while, then with
 them. Calls are sent on a schedule that does not wait for answers, and a latency counts from the
 moment a call was due, so that a stall is not hidden. The client runs on the same machine.
@@ -144,6 +145,8 @@ def main() -> None:
             report("swapping", swapped)
     ratio = percentile(swapped.latencies, 0.99) / percentile(steady.latencies, 0.99)
     print(f"versions that answered: {len(swapped.versions)}; p99 {ratio:.1f} times the steady one")
+    one, five, fifteen = os.getloadavg()
+    print(f"load average of the machine: {one:.1f}, {five:.1f}, {fifteen:.1f}")
     memory = swapper.memory
     if len(memory) > 4:
         print(
