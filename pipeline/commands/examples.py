@@ -11,6 +11,7 @@ from beam_jobs.errors import InputError
 from pipeline.config import RunConfig, load_config
 from pipeline.environment import prepare_environment
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_OK
+from schemas.imports import without_collection
 
 if TYPE_CHECKING:
     from beam_jobs.examples import ExamplesReport
@@ -54,11 +55,12 @@ def build_examples(
         InputError: the raw data cannot be used; the message says why.
     """
     prepare_environment()
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
+    with without_collection():
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
 
-    from beam_jobs.examples import run_examples
-    from pipeline.prepare import prepare_data
+        from beam_jobs.examples import run_examples
+        from pipeline.prepare import prepare_data
 
     flags = [*config.run.beam_args, *beam_args]
     if not any(flag.startswith("--runner") for flag in flags):

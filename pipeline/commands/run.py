@@ -20,6 +20,7 @@ from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_REFUSED
 from pipeline.summary import Summary
 from pipeline.terminal import StepScreen, captured_output
 from schemas.dataset import load_description
+from schemas.imports import without_collection
 from schemas.loading import ConfigError
 
 RESOLVED_CONFIG = "config.yaml"
@@ -92,9 +93,10 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
     with StepScreen(console) as screen:
         screen.start("Start")
         # TFX and TensorFlow take ten seconds and more to import.
-        from pipeline.collect import collect
-        from pipeline.prepare import prepare, remove_leftovers
-        from pipeline.runner import run_pipeline
+        with without_collection():
+            from pipeline.collect import collect
+            from pipeline.prepare import prepare, remove_leftovers
+            from pipeline.runner import run_pipeline
 
         screen.finish()
         summary = Summary()

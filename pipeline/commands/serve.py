@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_OK
+from schemas.imports import without_collection
 from schemas.loading import ConfigError, apply_overrides, build, read_yaml
 from serving.server.config import ModelSource, ServerConfig
 
@@ -27,7 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     # Before TensorFlow is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    with _without_chatter():
+    with _without_chatter(), without_collection():
         from serving.server.errors import ServingError
         from serving.server.log import set_up_log
         from serving.server.server import Server

@@ -25,6 +25,7 @@ from pipeline.config import RunConfig
 from pipeline.environment import prepare_environment
 from pipeline.experiments.example_sets import ExampleSet, write_json
 from pipeline.experiments.grid import make_cell
+from schemas.imports import without_collection
 from schemas.loading import build
 
 BUILD = "build"
@@ -81,12 +82,14 @@ def _do(task: Task) -> Any:
     config = build(RunConfig, task.config, where="task")
     cell = make_cell(task.model, config)
     if task.kind == BUILD:
-        from pipeline.experiments.build import build_set
+        with without_collection():
+            from pipeline.experiments.build import build_set
 
         return build_set(Path(task.root), cell).key
     if task.examples is None:
         raise ValueError(f"examples: an example set is needed to {task.kind}, found none")
-    from pipeline.experiments.training import diagnose_cell, train_cell
+    with without_collection():
+        from pipeline.experiments.training import diagnose_cell, train_cell
 
     examples, weights = ExampleSet(**task.examples), Path(task.weights)
     if task.kind == DIAGNOSE:

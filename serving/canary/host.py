@@ -12,9 +12,12 @@ import argparse
 import signal
 import threading
 
+from schemas.imports import without_collection
 from serving.server.config import ListenConfig, LogFormat, ModelSource, ServerConfig
 from serving.server.log import set_up_log
-from serving.server.server import Server
+
+with without_collection():
+    from serving.server.server import Server
 
 
 def main() -> None:
