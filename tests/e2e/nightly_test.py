@@ -1,7 +1,8 @@
-"""Runs as a scheduler starts them: the first, one with nothing new, refusals."""
+"""Runs as a scheduler starts them: the first, killed ones, one with nothing new, refusals."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import pytest
 
 from tests.e2e.runs import Workspace
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+# It starts two processes that import TensorFlow.
+WITHOUT_CANARY = "canary.enabled=false"
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +26,26 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def first(workspace: Workspace) -> tuple[int, dict[str, Any], str]:
-    return workspace.run()
+    return workspace.run_program()
+
+
+@pytest.fixture(scope="module")
+def killed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Workspace, tuple[int, dict[str, Any], str]]:
+    """A workspace whose runs were killed in one step after the other, and the run after them."""
+    workspace = Workspace(tmp_path_factory.mktemp("killed"))
+    for node in (
+        "ExampleGen",
+        "StatisticsGen",
+        "SequenceProfile",
+        "Transform",
+        "Trainer",
+        "Evaluator",
+    ):
+        workspace.kill_in(node, WITHOUT_CANARY)
+        assert workspace.versions() == []
+    return workspace, workspace.run(WITHOUT_CANARY)
 
 
 def test_first_run_pushes_a_model(
@@ -52,14 +75,26 @@ def test_first_run_pushes_a_model(
     assert warmup.stat().st_size > 0
 
 
+def test_killed_in_any_step_the_next_run_picks_up(
+    killed: tuple[Workspace, tuple[int, dict[str, Any], str]],
+) -> None:
+    workspace, (code, summary, output) = killed
+    assert code == 0, output
+    assert summary["status"] == "pushed"
+    assert summary["steps"]["ExampleGen"]["cached"]
+    assert summary["steps"]["Trainer"]["cached"]
+    assert workspace.versions() == ["1"]
+    assert not list(workspace.root.glob("pipeline/*/examples/*.staging-*"))
+    assert len(list(workspace.root.glob("snapshots/*"))) == 1
+
+
 def test_a_seed_repeats_a_run_from_the_raw_log(
     workspace: Workspace,
     first: tuple[int, dict[str, Any], str],
-    tmp_path_factory: pytest.TempPathFactory,
+    killed: tuple[Workspace, tuple[int, dict[str, Any], str]],
 ) -> None:
-    fresh = Workspace(tmp_path_factory.mktemp("fresh"))
-    code, summary, output = fresh.run()
-    assert code == 0, output
+    """Even one that was killed in every step on the way."""
+    fresh, (_, summary, _) = killed
     for split in ("train", "validation"):
         assert fresh.transformed(split) == workspace.transformed(split)
     weights, epochs = fresh.trained()
@@ -68,6 +103,29 @@ def test_a_seed_repeats_a_run_from_the_raw_log(
     assert weights == expected_weights
     assert summary["overall"] == first[1]["overall"]
     assert summary["slices"] == first[1]["slices"]
+
+
+def test_a_full_disk_names_the_fault_and_keeps_the_model(
+    killed: tuple[Workspace, tuple[int, dict[str, Any], str]],
+) -> None:
+    workspace, _ = killed
+
+    # The examples of one shard are larger than this.
+    code, summary, output = workspace.run("data.shards=1", WITHOUT_CANARY, file_limit=700_000)
+    assert code == 1, output
+    assert "File too large" in summary["error"]
+    assert workspace.versions() == ["1"]
+
+    # Larger than any file but the weights of a wide model.
+    wide = ("model.embedding_dim=2048", "model.hidden_units=[64]", WITHOUT_CANARY)
+    code, summary, output = workspace.run(*wide, file_limit=3_000_000)
+    assert code == 1, output
+    assert summary["error"].startswith("Trainer")
+    assert workspace.versions() == ["1"]
+
+    code, summary, output = workspace.run(WITHOUT_CANARY)
+    assert code == 0, output
+    assert summary["status"] == "unchanged"
 
 
 def test_a_run_with_nothing_new_trains_and_pushes_nothing(
@@ -94,16 +152,19 @@ def test_a_model_that_fails_a_slice_is_refused(
 
 
 def test_a_model_that_fails_in_a_server_is_refused_and_tried_again(
-    workspace: Workspace, first: tuple[int, dict[str, Any], str]
+    workspace: Workspace, first: tuple[int, dict[str, Any], str], tmp_path: Path
 ) -> None:
-    too_fast = ("canary.latency_p99_ms=0.001", "canary.latency_calls=1")
+    server = tmp_path / "tensorflow_model_server"
+    server.write_text("#!/bin/sh\nexit 7\n")
+    server.chmod(0o755)
+    path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     for _ in range(2):
-        code, summary, output = workspace.run(*too_fast)
+        code, summary, output = workspace.run("canary.server=tensorflow_serving", environment=path)
         assert code == 3, output
         assert summary["status"] == "not_blessed"
         assert summary["canary"]["status"] == "refused"
-        assert any("canary latency, signature 'rank'" in one for one in summary["refusals"])
-        assert "refused: canary latency" in output
+        assert any("server ended with code 7" in one for one in summary["refusals"])
+        assert "refused: canary server" in output
         assert summary["steps"]["Trainer"]["cached"]
         assert not summary["steps"]["ServingCanary"]["cached"]
         assert workspace.versions() == ["1"]

@@ -1,18 +1,31 @@
-"""Starts real runs of the pipeline on small simulated logs, for the end-to-end tests."""
+"""Starts real runs of the pipeline on small simulated logs, for the end-to-end tests.
+
+A run is a process of its own. Most are forked from one that has imported what every run imports,
+which takes longer than many a run; :meth:`Workspace.run_program` starts the program as a
+scheduler does.
+"""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 900
+SUMMARY = "summary.json"
+TERMINAL = "terminal.txt"
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.e2e.preloaded"])
 
 CONFIG = """
 run: {name: e2e, root: ROOT/run}
@@ -44,52 +57,82 @@ class Workspace:
         self.config = folder / "config.yaml"
         self.config.write_text(CONFIG.replace("ROOT", str(folder)), encoding="utf-8")
 
-    def start(self, *overrides: str, file_limit: int | None = None) -> subprocess.Popen[str]:
-        """Starts a run; ``file_limit`` bounds the size of any file it writes, in bytes."""
-
-        def limit() -> None:
-            if file_limit is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-
-        command = [sys.executable, "-m", "pipeline.cli", "run", str(self.config)]
-        command += ["--summary", str(self.folder / "summary.json")]
-        command += [part for override in overrides for part in ("--set", override)]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-        return subprocess.Popen(
-            command,
+    def run_program(self, *overrides: str) -> tuple[int, dict[str, Any], str]:
+        """Runs ``python -m pipeline.cli run``; returns what :meth:`run` does."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", *self._arguments(overrides)],
             cwd=ROOT,
-            env=environment,
+            env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST")},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=limit,
+            timeout=TIMEOUT,
+            check=False,
         )
+        return done.returncode, self._summary(), done.stdout
 
     def run(
-        self, *overrides: str, file_limit: int | None = None
+        self,
+        *overrides: str,
+        file_limit: int | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> tuple[int, dict[str, Any], str]:
-        """Runs to the end; returns exit code, summary and what the terminal showed."""
-        (self.folder / "summary.json").unlink(missing_ok=True)
-        process = self.start(*overrides, file_limit=file_limit)
-        output, _ = process.communicate(timeout=TIMEOUT)
-        path = self.folder / "summary.json"
-        summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return process.returncode, summary, output
+        """Runs to the end; returns exit code, summary and what the terminal showed.
+
+        Args:
+            overrides: changes of the configuration.
+            file_limit: bounds the size of any file that the run writes, in bytes.
+            environment: variables that the run has besides those of this process.
+        """
+        process = self._start(overrides, file_limit, environment)
+        process.join(TIMEOUT)
+        if process.exitcode is None:
+            process.kill()
+            raise AssertionError(f"not done in {TIMEOUT} s: {self._terminal()}")
+        return process.exitcode, self._summary(), self._terminal()
 
     def kill_in(self, node: str, *overrides: str) -> None:
         """Starts a run and kills it, kill -9, when the node has begun."""
         before = self._executions(node)
-        process = self.start(*overrides)
+        process = self._start(overrides)
         deadline = time.monotonic() + TIMEOUT
         while self._executions(node) <= before:
-            if process.poll() is not None:
-                raise AssertionError(f"ended before {node}: {process.stdout.read()}")
+            if not process.is_alive():
+                raise AssertionError(f"ended before {node}: {self._terminal()}")
             if time.monotonic() > deadline:
                 process.kill()
                 raise AssertionError(f"{node} did not begin in {TIMEOUT} s")
             time.sleep(0.05)
         process.kill()
-        process.wait()
+        process.join()
+
+    def _start(
+        self,
+        overrides: Sequence[str],
+        file_limit: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> BaseProcess:
+        values = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+        values.update(environment or {})
+        arguments = self._arguments(overrides)
+        process = FORKS.Process(
+            target=_run_command, args=(arguments, self.folder / TERMINAL, file_limit, values)
+        )
+        process.start()
+        return process
+
+    def _arguments(self, overrides: Sequence[str]) -> list[str]:
+        summary = self.folder / SUMMARY
+        summary.unlink(missing_ok=True)
+        changes = [part for override in overrides for part in ("--set", override)]
+        return ["run", str(self.config), "--summary", str(summary), *changes]
+
+    def _summary(self) -> dict[str, Any]:
+        path = self.folder / SUMMARY
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def _terminal(self) -> str:
+        return (self.folder / TERMINAL).read_text(encoding="utf-8")
 
     def versions(self) -> list[str]:
         """Numbered model versions that a server would find."""
@@ -97,23 +140,43 @@ class Workspace:
         return sorted(p.name for p in folder.glob("*") if p.name.isdigit())
 
     def transformed(self, split: str) -> dict[str, bytes]:
-        """The first run's transformed examples: files by name, the order they are read in."""
-        folders = (self.root / "pipeline" / "Transform" / "transformed_examples").iterdir()
-        first = min(folders, key=lambda folder: int(folder.name))
-        files = (first / f"Split-{split}").iterdir()
+        """The last transformed examples: files by name, the order they are read in."""
+        files = (self._last("Transform", "transformed_examples") / f"Split-{split}").iterdir()
         return {file.name: file.read_bytes() for file in sorted(files)}
 
     def trained(self) -> tuple[bytes, list[dict[str, Any]]]:
-        """The first run's best weights, and what its epochs gave but for times."""
-        folders = (self.root / "pipeline" / "Trainer" / "model_run").iterdir()
-        first = min(folders, key=lambda folder: int(folder.name))
-        [weights] = first.glob("best_weights.data-*")
-        summary = json.loads((first / "training_summary.json").read_text(encoding="utf-8"))
+        """The last best weights, and what the epochs gave but for times."""
+        folder = self._last("Trainer", "model_run")
+        [weights] = folder.glob("best_weights.data-*")
+        summary = json.loads((folder / "training_summary.json").read_text(encoding="utf-8"))
         epochs = [
             {name: epoch[name] for name in ("examples", "loss", "label_mean", "validation")}
             for epoch in summary["epochs"]
         ]
         return weights.read_bytes(), epochs
 
+    def _last(self, node: str, output: str) -> Path:
+        """The output of the last execution of a node."""
+        folders = (self.root / "pipeline" / node / output).iterdir()
+        return max(folders, key=lambda folder: int(folder.name))
+
     def _executions(self, node: str) -> int:
         return len(list((self.root / "pipeline" / node).glob("*/*")))
+
+
+def _run_command(
+    arguments: list[str], terminal: Path, file_limit: int | None, environment: dict[str, str]
+) -> None:
+    """Runs the command line in a forked process, its terminal being a file."""
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["lengthwise", *arguments]
+    with terminal.open("wb") as shown:
+        os.dup2(shown.fileno(), sys.stdout.fileno())
+        os.dup2(shown.fileno(), sys.stderr.fileno())
+    if file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    from pipeline.cli import main
+
+    sys.exit(main(arguments))
