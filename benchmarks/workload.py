@@ -88,6 +88,32 @@ class Workload:
         weights = np.cumsum(1.0 / np.arange(1, self.items + 1))
         return [self._batch(random, weights / weights[-1]) for _ in range(count)]
 
+    def dataset(self, count: int, seed: int = 1) -> tf.data.Dataset:
+        """Returns batches without end, drawn at random from ``count`` batches of examples.
+
+        The examples are in memory; each batch is put together by tf.data while the one before
+        is trained on.
+        """
+        made = self.batches(count, seed)
+        examples = {name: tf.concat([batch[name] for batch in made], axis=0) for name in made[0]}
+        total = count * self.batch_size
+        order = tf.data.Dataset.range(total).shuffle(total, seed=seed).repeat()
+        return (
+            order.batch(self.batch_size, drop_remainder=True)
+            .map(
+                lambda chosen: {
+                    name: tf.gather(values, chosen) for name, values in examples.items()
+                },
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    @staticmethod
+    def history(batch: Batch) -> tf.RaggedTensor:
+        """Returns the item ids of the histories of a batch."""
+        return batch[features.history_feature(features.ITEM_ID)]
+
     def make_ranker(self, model: dict[str, Any], train: dict[str, Any] | None = None) -> Ranker:
         """Makes, builds and compiles a ranker of this size.
 

@@ -152,10 +152,11 @@ class DinBackbone(keras.layers.Layer):
     ) -> tf.Tensor:
         """Returns the activation unit's logits of events or prompts, [rows, slots]."""
         key = self.key
+        in_chunks = shared_history and not statistics["training"]
         if key is None:
-            return self.unit(query, events, **statistics)
+            return self.unit(query, events, in_chunks=in_chunks, **statistics)
         if shared_history:
-            return self.unit(query, key(events, length_vector), **statistics)
+            return self.unit(query, key(events, length_vector), in_chunks=in_chunks, **statistics)
         # Exactly the same by fewer products: the key's projection goes into each row's matrix of
         # the unit where a row has more events than that matrix has columns.
         return tf.cond(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -10,6 +11,7 @@ from tensorflow import keras
 from models.backbones.base import SequenceInputs
 from models.backbones.config import HyformerOptions, LengthAdaptation, TargetConditioning
 from models.backbones.latent_query import LatentQueryBackbone
+from models.layers.candidates import group_by_user, in_chunks, ungroup
 from models.layers.config import HyformerBlockConfig, plain, read
 from models.layers.hyformer_block import HyformerBlock
 from models.layers.hyformer_query_generation import HyformerQueryGeneration
@@ -92,7 +94,6 @@ class HyformerBackbone(LatentQueryBackbone):
         shared_history: bool = False,
     ) -> tf.Tensor:
         """Reads the history with latent queries; see the class."""
-        fields = tf.concat([inputs.non_sequence, inputs.target], axis=-1)
         pairs = [(inputs.history, inputs.mask), (inputs.second, inputs.second_mask)]
         pairs = pairs[: self.histories]
         events = [project(part) for project, (part, _) in zip(self.projections, pairs, strict=True)]
@@ -100,19 +101,47 @@ class HyformerBackbone(LatentQueryBackbone):
         if self.options.sequence_pooling:
             means = [masked_mean(part, mask) for part, (_, mask) in zip(events, pairs, strict=True)]
             pooled = tf.concat(means, axis=-1)
-        queries, events, masks, biases, signals = self.surround(
-            inputs, events, self.generation(fields, pooled), len(self.blocks), training
-        )
-        side = None
-        if self.side is not None:
-            side = tf.reshape(self.side(fields), [-1, self.options.side_tokens, self.options.dim])
-        for block, bias in zip(self.blocks, biases, strict=True):
-            history = block.encode_history(events) if shared_history else events
-            queries = block(
-                queries, history, masks, side, bias, signals.length, signals.vector, training
+        slots, masks, signals = self.surround_history(inputs, events, training)
+        # Keys and values of each block, once for all candidates, or what few queries absorb.
+        histories = [
+            block.encode_history(slots) if shared_history else slots for block in self.blocks
+        ]
+
+        def read(target: tf.Tensor, non_sequence: tf.Tensor) -> tf.Tensor:
+            """Returns the queries after all blocks, [rows, queries * dim]."""
+            own = inputs._replace(target=target, non_sequence=non_sequence)
+            fields = tf.concat([non_sequence, target], axis=-1)
+            queries, biases = self.surround_queries(
+                own, events, self.generation(fields, pooled), len(self.blocks)
             )
-        return tf.reshape(queries, [-1, self.options.queries * self.options.dim])
+            side = None
+            if self.side is not None:
+                tokens = [-1, self.options.side_tokens, self.options.dim]
+                side = tf.reshape(self.side(fields), tokens)
+            for block, history, bias in zip(self.blocks, histories, biases, strict=True):
+                queries = block(
+                    queries, history, masks, side, bias, signals.length, signals.vector, training
+                )
+            return tf.reshape(queries, [-1, self.options.queries * self.options.dim])
+
+        if training or not shared_history:
+            return read(inputs.target, inputs.non_sequence)
+        return self._read_in_chunks(inputs, read)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "options": plain(self.options), "histories": self.histories}
+
+    def _read_in_chunks(
+        self, inputs: SequenceInputs, read: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    ) -> tf.Tensor:
+        """Reads for a few candidates of each user at a time, [rows, queries * dim]."""
+        users, length = tf.shape(inputs.mask)[0], tf.shape(inputs.mask)[1]
+
+        def read_some(target: tf.Tensor, non_sequence: tf.Tensor) -> tf.Tensor:
+            return group_by_user(read(ungroup(target), ungroup(non_sequence)), users)
+
+        sides = [group_by_user(part, users) for part in (inputs.target, inputs.non_sequence)]
+        numbers = users * length * self.options.heads * self.options.queries
+        width = self.options.queries * self.options.dim
+        return ungroup(in_chunks(read_some, sides, numbers, width))

@@ -87,24 +87,34 @@ class LatentQueryBackbone(keras.layers.Layer):
             layers: attention layers.
             training: whether the length encoder's dropout is on.
         """
-        biases: list[list[tf.Tensor | None]] = [[None] * len(events)] * layers
+        slots, masks, signals = self.surround_history(inputs, events, training)
+        queries, biases = self.surround_queries(inputs, events, queries, layers)
+        return Surroundings(
+            queries=queries, events=slots, masks=masks, biases=biases, signals=signals
+        )
+
+    def surround_history(
+        self, inputs: SequenceInputs, events: Sequence[tf.Tensor], training: bool | None = None
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor], LengthSignals]:
+        """Returns what does not depend on the target: slots, their masks, and signals."""
         if self.positions is not None:
-            sources = (inputs.target, inputs.items, inputs.items_mask)
-            biases = self.positions(*sources, events)
-            queries = self.positions.gate_queries(queries, *sources)
             events = [self.positions.embed(part, index) for index, part in enumerate(events)]
         signals = LengthSignals()
         if self.context is not None:
             signals = self.context(inputs.length, training=training)
         masks = (inputs.mask, inputs.second_mask)
         pairs = [signals.prepend(*pair) for pair in zip(events, masks, strict=False)]
-        return Surroundings(
-            queries=queries,
-            events=[part for part, _ in pairs],
-            masks=[mask for _, mask in pairs],
-            biases=biases,
-            signals=signals,
-        )
+        return [part for part, _ in pairs], [mask for _, mask in pairs], signals
+
+    def surround_queries(
+        self, inputs: SequenceInputs, events: Sequence[tf.Tensor], queries: tf.Tensor, layers: int
+    ) -> tuple[tf.Tensor, list[list[tf.Tensor | None]]]:
+        """Returns the gated queries, and the biases of each layer and history."""
+        if self.positions is None:
+            return queries, [[None] * len(events)] * layers
+        sources = (inputs.target, inputs.items, inputs.items_mask)
+        biases = self.positions(*sources, events)
+        return self.positions.gate_queries(queries, *sources), biases
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

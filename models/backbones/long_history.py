@@ -12,6 +12,7 @@ from models.backbones.config import LengthAdaptation, LongHistoryOptions
 from models.backbones.length_context import LengthContext, LengthSignals
 from models.layers.config import LengthModulation, plain, read
 from models.layers.length_modulated_attention import LengthModulatedAttention
+from models.layers.sublayers import build_sublayer
 
 
 class LongHistoryBackbone(keras.layers.Layer):
@@ -50,6 +51,7 @@ class LongHistoryBackbone(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Makes the length context, which needs the width of an event."""
+        build_sublayer(self.short_attention, (None, 1, int(input_shape[0][-1])))
         self.context = None
         if self.adaptation is not None:
             dim = int(input_shape[0][-1])
@@ -77,17 +79,21 @@ class LongHistoryBackbone(keras.layers.Layer):
         long = signals if on and on.long_branch else LengthSignals()
         return tf.concat(
             [
-                self.short_interest(inputs, short),
+                self.short_interest(inputs, short, shared_history),
                 self.long_interest(inputs, long, shared_history),
             ],
             axis=-1,
         )
 
-    def short_interest(self, inputs: SequenceInputs, signals: LengthSignals) -> tf.Tensor:
+    def short_interest(
+        self, inputs: SequenceInputs, signals: LengthSignals, shared_history: bool = False
+    ) -> tf.Tensor:
         """Returns what the target reads from the most recent events, [rows, dim]."""
         recent = self.options.short_length
         history, mask = signals.prepend(inputs.history[:, -recent:], inputs.mask[:, -recent:])
         query = inputs.target[:, tf.newaxis]
+        if shared_history:
+            history = self.short_attention.encode_history(history)
         read_out = self.short_attention(query, history, mask, None, signals.length, signals.vector)
         return read_out[:, 0]
 

@@ -8,14 +8,13 @@ import tensorflow as tf
 from tensorflow import keras
 
 from models.backbones.base import SequenceInputs
-from models.backbones.length_context import LengthSignals
-from models.backbones.long_history import LongHistoryBackbone
+from models.backbones.searching import SearchingBackbone
 from models.layers.soft_search import SoftSearch
 from models.layers.sublayers import build_sublayer
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
-class SimBackbone(LongHistoryBackbone):
+class SimBackbone(SearchingBackbone):
     """Long branch: attention to the events that a learned search scores highest.
 
     The choice of events has no gradient; the search learns from an auxiliary click prediction
@@ -26,9 +25,8 @@ class SimBackbone(LongHistoryBackbone):
     """
 
     def build(self, input_shape: Any) -> None:
-        """Makes the search, the attention and the auxiliary network."""
+        """Makes the search and the auxiliary network."""
         self.search = SoftSearch(self.options.search_dim, self.options.retrieved, name="search")
-        self.long_attention = self.attention("long_attention", self.long_modulation)
         widths = self.options.auxiliary_units
         self.auxiliary = [
             *(
@@ -41,16 +39,6 @@ class SimBackbone(LongHistoryBackbone):
         for layer, width in zip(self.auxiliary, (joined, *widths), strict=True):
             build_sublayer(layer, (None, width))
         super().build(input_shape)
-
-    def long_interest(
-        self, inputs: SequenceInputs, signals: LengthSignals, shared_history: bool = False
-    ) -> tf.Tensor:
-        """Returns what the target reads from the events found, [rows, dim]."""
-        found = self.search(inputs.target, inputs.history, inputs.mask)
-        own = signals.for_each(inputs.target)
-        events, mask = own.prepend(found.events, found.event_mask)
-        query = inputs.target[:, tf.newaxis]
-        return self.long_attention(query, events, mask, None, own.length, own.vector)[:, 0]
 
     def auxiliary_logit(self, inputs: SequenceInputs) -> tf.Tensor:
         """Returns the click logit of the search's own prediction, float32 [rows]."""

@@ -44,4 +44,5 @@ class TwinBackbone(LongHistoryBackbone):
             signals.prompts,
             signals.length,
             signals.vector,
+            shared_history,
         )

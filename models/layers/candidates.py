@@ -7,7 +7,13 @@ and the two sides have the same rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import tensorflow as tf
+
+# Numbers that the largest tensor of a chunk may hold, 4 MiB of float32: what is computed with it
+# stays in the processor's cache, and is not fetched from memory by every operation anew.
+CHUNK_NUMBERS = 2**20
 
 
 def group_by_user(tensor: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
@@ -54,3 +60,39 @@ def split_queries(tensor: tf.Tensor, queries: int) -> tf.Tensor:
     sizes = tf.shape(tensor)
     split = tf.reshape(tensor, [sizes[0] * (sizes[1] // queries), queries, sizes[2]])
     return tf.ensure_shape(split, [None, queries, tensor.shape[-1]])
+
+
+def in_chunks(
+    function: Callable[..., tf.Tensor],
+    tensors: Sequence[tf.Tensor],
+    numbers: tf.Tensor,
+    width: int | None = None,
+) -> tf.Tensor:
+    """Applies a function to a few candidates at a time, which suits scoring and not training.
+
+    Args:
+        function: of slices ``[users, some, ...]`` of the tensors, in their order, to
+            ``[users, some, width]``; what it does with a candidate must not depend on others.
+        tensors: ``[users, candidates, ...]``, all of the same users and candidates.
+        numbers: scalar, numbers that the largest tensor in the function holds for each candidate.
+        width: of the result, where it is known.
+
+    Returns:
+        ``[users, candidates, width]``, what the function gives for all candidates at once.
+    """
+    candidates = tf.shape(tensors[0])[1]
+    size = tf.maximum(CHUNK_NUMBERS // tf.maximum(numbers, 1), 1)
+    chunks = tf.maximum((candidates + size - 1) // size, 1)
+
+    def body(index: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        start = index * size
+        result = function(*(part[:, start : start + size] for part in tensors))
+        return index + 1, results.write(index, tf.transpose(result, [1, 0, 2]))
+
+    results = tf.TensorArray(
+        tensors[0].dtype, size=chunks, infer_shape=False, element_shape=[None, None, width]
+    )
+    _, results = tf.while_loop(
+        lambda index, _: index < chunks, body, (tf.constant(0), results), parallel_iterations=1
+    )
+    return tf.transpose(results.concat(), [1, 0, 2])

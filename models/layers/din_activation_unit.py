@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from models.layers.candidates import group_by_user, repeat_for_candidates, ungroup
+from models.layers.candidates import in_chunks as candidates_in_chunks
 from models.layers.config import AttentionActivation
 from models.layers.dice import Dice
 from models.layers.masked_batch_normalization import MaskedBatchNormalization
@@ -29,7 +30,9 @@ class DinActivationUnit(keras.layers.Layer):
 
         W [t, s, t - s, t * s] = (W1 + W3) t + s ((W2 - W3) + diag(t) W4)
 
-    It is exact: a matrix of its own for each target, by which each event is multiplied once.
+    It is exact: a matrix of its own for each target, by which each event is multiplied once. With
+    one hidden layer and PReLU, which is ``alpha x + (1 - alpha) relu(x)``, the part that is linear
+    in the event is another such product, so that of a hidden layer only ``relu(x)`` is formed.
 
     Args:
         hidden_units: widths of the hidden layers, each followed by the activation.
@@ -47,6 +50,7 @@ class DinActivationUnit(keras.layers.Layer):
         key_kernel: None, or ``[dim, dim]``: ``events @ key_kernel + key_shift`` is scored, without
             being formed.
         key_shift: ``[users, dim]``, given with ``key_kernel``.
+        in_chunks: bool, whether a few candidates are scored at a time, for many of them.
 
     Returns:
         Logits ``[rows, length]``; length may be 0.
@@ -120,6 +124,7 @@ class DinActivationUnit(keras.layers.Layer):
         training: bool | None = None,
         key_kernel: tf.Tensor | None = None,
         key_shift: tf.Tensor | None = None,
+        in_chunks: bool = False,
     ) -> tf.Tensor:
         """Scores events against the target; see the class."""
         # Keras 2 casts the first argument of a call only.
@@ -129,17 +134,54 @@ class DinActivationUnit(keras.layers.Layer):
         )
         of_target, of_event, of_difference, of_product = tf.split(kernel, 4, axis=0)  # [dim, units]
         by_target = tf.matmul(target, of_target + of_difference) + bias
-        own_kernel = (of_event - of_difference) + target[:, :, tf.newaxis] * of_product
+        of_event -= of_difference
         if key_kernel is not None:
             shift = repeat_for_candidates(tf.cast(key_shift, target.dtype), target)
-            by_target += tf.einsum("rd,rdu->ru", shift, own_kernel)
-            own_kernel = tf.einsum("de,reu->rdu", tf.cast(key_kernel, target.dtype), own_kernel)
-        own_kernel = group_by_user(own_kernel, tf.shape(events)[0])
-        by_event = ungroup(tf.matmul(events[:, tf.newaxis], own_kernel))  # [rows, length, units]
-        hidden = by_target[:, tf.newaxis, :] + by_event
-        for index, dense in enumerate(self.later_layers):
-            hidden = dense(self._activate(index, hidden, event_mask, training))
-        return tf.squeeze(hidden, axis=-1)
+            by_target += tf.matmul(shift, of_event) + tf.matmul(shift * target, of_product)
+            of_event, of_product = _fold(tf.cast(key_kernel, target.dtype), of_event, of_product)
+        users = tf.shape(events)[0]
+
+        def score(own: tf.Tensor, by_target: tf.Tensor) -> tf.Tensor:
+            """[users, some, ...] to logits [users, some, length]."""
+            own_kernel = _own_kernels(own, of_event, of_product)  # [users, some, dim, units]
+            by_target = by_target[:, :, tf.newaxis]
+            hidden = by_target + tf.matmul(events[:, tf.newaxis], own_kernel)
+            if self._bends_once:
+                return self._bend(events, own_kernel, by_target, hidden)
+            sizes = tf.shape(hidden)
+            logits = self._finish(ungroup(hidden), event_mask, training)
+            return tf.reshape(logits, sizes[:3])
+
+        sides = [group_by_user(part, users) for part in (target, by_target)]
+        if not in_chunks:
+            return ungroup(score(*sides))
+        numbers = users * tf.shape(events)[1] * self.hidden_units[0]
+        return ungroup(candidates_in_chunks(score, sides, numbers, events.shape[1]))
+
+    @property
+    def _bends_once(self) -> bool:
+        is_prelu = self.activation is AttentionActivation.PRELU
+        return is_prelu and not self.batch_norm and len(self.hidden_units) == 1
+
+    def _bend(
+        self, events: tf.Tensor, own_kernel: tf.Tensor, by_target: tf.Tensor, hidden: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns logits [users, candidates, length] where one PReLU is all that is bent."""
+        last = self.later_layers[0]
+        weights, bias, alpha = (
+            tf.cast(part, hidden.dtype)
+            for part in (last.kernel, last.bias, self.activations[0].alpha)
+        )
+        linear = alpha[0][:, tf.newaxis] * weights  # [units, 1]
+        units = self.hidden_units[0]
+
+        def apply(values: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+            flat = tf.matmul(tf.reshape(values, [-1, units]), column)
+            return tf.reshape(flat, tf.shape(values)[:-1])
+
+        by_event = tf.matmul(apply(own_kernel, linear), events, transpose_b=True)
+        bent = apply(tf.nn.relu(hidden), weights - linear)
+        return by_event + apply(by_target, linear) + bias + bent
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -149,6 +191,14 @@ class DinActivationUnit(keras.layers.Layer):
             "activation": self.activation.value,
             "batch_norm": self.batch_norm,
         }
+
+    def _finish(
+        self, hidden: tf.Tensor, event_mask: tf.Tensor | None, training: bool | None
+    ) -> tf.Tensor:
+        """Returns logits [rows, length] from the first hidden layer [rows, length, units]."""
+        for index, dense in enumerate(self.later_layers):
+            hidden = dense(self._activate(index, hidden, event_mask, training))
+        return tf.squeeze(hidden, axis=-1)
 
     def _activate(
         self, index: int, hidden: tf.Tensor, event_mask: tf.Tensor | None, training: bool | None
@@ -160,3 +210,34 @@ class DinActivationUnit(keras.layers.Layer):
         if self.activation is AttentionActivation.DICE:
             return self.activations[index](hidden, **statistics)
         return self.activations[index](hidden)
+
+
+def _own_kernels(target: tf.Tensor, of_event: tf.Tensor, of_product: tf.Tensor) -> tf.Tensor:
+    """Returns what each target multiplies events by, [..., dim, units].
+
+    Args:
+        target: [..., dim].
+        of_event: [dim, units].
+        of_product: [dim, units], rows to be scaled by the target; or of :func:`_fold`.
+    """
+    if of_product.shape.rank == 2:
+        return of_event + target[..., tf.newaxis] * of_product
+    units = of_event.shape[-1]
+    flat = tf.matmul(
+        tf.reshape(target, [-1, target.shape[-1]]), tf.reshape(of_product, [target.shape[-1], -1])
+    )
+    flat = tf.nn.bias_add(flat, tf.reshape(of_event, [-1]))
+    return tf.reshape(flat, tf.concat([tf.shape(target), [units]], axis=0))
+
+
+def _fold(
+    key_kernel: tf.Tensor, of_event: tf.Tensor, of_product: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Folds a projection of the events into what they are multiplied by.
+
+    Returns:
+        ``of_event`` [dim, units], and ``of_product`` [target dim, dim, units], whose sum over the
+        target's numbers is ``key_kernel diag(target) of_product``.
+    """
+    products = tf.transpose(key_kernel)[:, :, tf.newaxis] * of_product[:, tf.newaxis]
+    return tf.matmul(key_kernel, of_event), products

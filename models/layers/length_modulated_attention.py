@@ -111,7 +111,29 @@ class LengthModulatedAttention(TargetAttention):
     ) -> tf.Tensor:
         """Returns the weights ``[batch, heads, candidates * queries, length]``, for diagnosis."""
         projected = self._condition(self.project_query(query), length_vector)
-        return self._weights(projected, history, event_mask, bias, length)[0]
+        return self._masked_weights(projected, history, event_mask, bias, length)
+
+    def attend_to_chosen(
+        self,
+        query: tf.Tensor,
+        history: EncodedHistory,
+        positions: tf.Tensor,
+        real: tf.Tensor,
+        length: tf.Tensor | None = None,
+        length_vector: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Returns what each candidate reads from events of its own, ``[rows, output_dim]``.
+
+        Args:
+            query: ``[batch * candidates, dim]``, the candidates of a user in consecutive rows.
+            history: keys and values of all slots, of ``encode_history``.
+            positions: slots that a candidate reads, ``[batch * candidates, count]``.
+            real: whether there is anything to read, bool ``[batch * candidates, count]``.
+            length: ``[batch]``; with temperature.
+            length_vector: ``[batch, length_dim]``; with query-key conditioning.
+        """
+        projected = self._condition(self.project_query(query[:, None]), length_vector)[:, 0]
+        return self._attend_to_chosen(projected, history, positions, real, length)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments."""

@@ -27,6 +27,33 @@ def top_k_events(scores: tf.Tensor, mask: tf.Tensor, count: int) -> tuple[tf.Ten
     return length - 1 - found.indices, tf.math.is_finite(found.values)
 
 
+def top_k_for_candidates(
+    query: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor, count: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the positions of the events whose keys score best with a query, in any order.
+
+    It chooses as ``top_k_events`` does. Where candidates are many, the scores are what takes the
+    time, so the keys are turned round instead of them, and the best are not sorted.
+
+    Args:
+        query: ``[..., candidates, width]``.
+        keys: ``[..., length, width]``.
+        mask: broadcastable to the scores ``[..., candidates, length]``, true at real events.
+        count: events to pick; all of a shorter history.
+
+    Returns:
+        positions ``[..., candidates, min(count, length)]`` int32, and whether each is a real
+        event.
+    """
+    length = tf.shape(keys)[-2]
+    query, keys = tf.stop_gradient(query), tf.stop_gradient(keys)
+    scores = tf.matmul(query, tf.reverse(keys, [-2]), transpose_b=True)
+    bound = tf.where(tf.reverse(tf.cast(mask, tf.bool), [-1]), float("inf"), -float("inf"))
+    ranked = tf.minimum(tf.cast(scores, tf.float32), bound)
+    found = tf.math.top_k(ranked, k=tf.minimum(count, length), sorted=False)
+    return length - 1 - found.indices, tf.math.is_finite(found.values)
+
+
 def gather_events(history: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
     """Returns ``[batch, ..., dim]`` of ``history [batch, length, dim]`` at ``[batch, ...]``."""
     return tf.gather(history, positions, axis=1, batch_dims=1)

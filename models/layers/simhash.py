@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from models.layers.candidates import group_by_user, ungroup
-from models.layers.retrieval import gather_events, top_k_events
+from models.layers.retrieval import gather_events, top_k_events, top_k_for_candidates
 from models.layers.sublayers import fixed_normal, require_at_least
 
 
@@ -111,6 +111,20 @@ class SimHash(keras.layers.Layer):
             event_mask=ungroup(real),
             positions=ungroup(positions),
         )
+
+    def choose(
+        self, target: tf.Tensor, history: tf.Tensor, event_mask: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the positions of the nearest events in any order, and whether each is real.
+
+        For many candidates a user: both are ``[rows, min(count, length)]``.
+        """
+        codes = self.encode_history(history)
+        # A product of codes falls by 2 where the distance grows by 1.
+        own = group_by_user(self.encode_history(target), tf.shape(codes)[0])
+        real = tf.cast(event_mask, tf.bool)[:, None]
+        positions, kept = top_k_for_candidates(own, codes, real, self.count)
+        return ungroup(positions), ungroup(kept)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from models.layers.candidates import group_by_user, ungroup
-from models.layers.retrieval import gather_events, top_k_events
+from models.layers.retrieval import gather_events, top_k_events, top_k_for_candidates
 from models.layers.sublayers import require_at_least
 
 
@@ -88,11 +88,21 @@ class SoftSearch(keras.layers.Layer):
 
     def scores(self, target: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
         """Returns ``[batch, candidates, length]`` float32, padding included."""
-        projected = tf.matmul(target, tf.cast(self.target_kernel, target.dtype))
-        event_kernel = tf.cast(self.event_kernel, target.dtype)
-        folded = tf.matmul(projected, event_kernel, transpose_b=True)
-        folded = group_by_user(folded, tf.shape(history)[0])
+        folded = self._fold(target, tf.shape(history)[0])
         return tf.cast(tf.matmul(folded, history, transpose_b=True), tf.float32)
+
+    def choose(
+        self, target: tf.Tensor, history: tf.Tensor, event_mask: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the positions of the best events in any order, and whether each is real.
+
+        For many candidates a user: both are ``[rows, min(count, length)]``.
+        """
+        target, history = (tf.cast(part, self.compute_dtype) for part in (target, history))
+        folded = self._fold(target, tf.shape(history)[0])
+        real = tf.cast(event_mask, tf.bool)[:, None]
+        positions, kept = top_k_for_candidates(folded, history, real, self.count)
+        return ungroup(positions), ungroup(kept)
 
     def call(self, target: tf.Tensor, history: tf.Tensor, event_mask: tf.Tensor) -> SearchedEvents:
         """Returns the best events for each target."""
@@ -113,3 +123,9 @@ class SoftSearch(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments."""
         return {**super().get_config(), "search_dim": self.search_dim, "count": self.count}
+
+    def _fold(self, target: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
+        """Returns ``[batch, candidates, dim]``, whose product with an event is its score."""
+        projected = tf.matmul(target, tf.cast(self.target_kernel, target.dtype))
+        event_kernel = tf.cast(self.event_kernel, target.dtype)
+        return group_by_user(tf.matmul(projected, event_kernel, transpose_b=True), users)

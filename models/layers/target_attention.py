@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow import keras
 
-from models.layers.candidates import merge_queries, split_queries
+from models.layers.candidates import group_by_user, merge_queries, split_queries
+from models.layers.chosen_events import merge_heads, read_chosen, score_chosen, split_heads
 from models.layers.length_temperature import LengthTemperature, divide_by_temperature
-from models.layers.masking import masked_softmax
+from models.layers.masking import MASKED_LOGIT, masked_softmax
 from models.layers.sublayers import require_at_least
 
 
@@ -124,7 +125,7 @@ class TargetAttention(keras.layers.Layer):
         bias: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the weights ``[batch, heads, candidates * queries, length]``, for diagnosis."""
-        return self._weights(self.project_query(query), history, event_mask, bias)[0]
+        return self._masked_weights(self.project_query(query), history, event_mask, bias)
 
     def project_query(self, query: tf.Tensor) -> tf.Tensor:
         """Returns the scaled queries ``[rows, queries, attention_dim]``."""
@@ -139,6 +140,27 @@ class TargetAttention(keras.layers.Layer):
             "history_dim": self.history_dim,
             "output_dim": self.output_dim,
         }
+
+    def _attend_to_chosen(
+        self,
+        projected: tf.Tensor,
+        history: EncodedHistory,
+        positions: tf.Tensor,
+        real: tf.Tensor,
+        length: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Returns what a query a row reads from positions of its own, ``[rows, output_dim]``."""
+        users = tf.shape(history.keys)[0]
+        query = split_heads(group_by_user(projected, users), self.heads)
+        keys, values = (split_heads(part, self.heads) for part in history)
+        positions, real = (group_by_user(part, users)[:, None] for part in (positions, real))
+        shape = tf.concat([tf.shape(query)[:3], tf.shape(positions)[3:]], axis=0)
+        positions = tf.broadcast_to(positions, shape)  # [users, heads, candidates, count]
+        logits = score_chosen(query, keys, positions)
+        logits = divide_by_temperature(logits, self.temperature, length, self.name)
+        weights = tf.cast(masked_softmax(logits, real), self.compute_dtype)
+        read = merge_heads(read_chosen(weights, values, positions))
+        return tf.matmul(read, self._cast(self.output_kernel))
 
     def _attend(
         self,
@@ -157,8 +179,15 @@ class TargetAttention(keras.layers.Layer):
             pooled = tf.einsum("bhql,bld->bhqd", weights, history)
             read = tf.einsum("bhqd,dhe->bqhe", pooled, self._split(self._cast(self.value_kernel)))
         merged = tf.reshape(read, [*_sizes(read, 2), self.attention_dim])
+        merged *= tf.cast(_has_events(event_mask)[:, None, None], merged.dtype)
         out = tf.matmul(merged, self._cast(self.output_kernel))
         return split_queries(out, projected.shape[1])
+
+    def _masked_weights(self, projected: tf.Tensor, *arguments: Any) -> tf.Tensor:
+        """Returns the weights of ``_weights``, 0 in rows without events."""
+        weights, _ = self._weights(projected, *arguments)
+        has_events = tf.cast(_has_events(arguments[1]), tf.float32)
+        return weights * has_events[:, None, None, None]
 
     def _weights(
         self,
@@ -168,7 +197,10 @@ class TargetAttention(keras.layers.Layer):
         bias: tf.Tensor | None,
         length: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor | EncodedHistory]:
-        """Returns weights, and the history in the form that the reading should use."""
+        """Returns weights, and the history in the form that the reading should use.
+
+        Where there is no event at all the weights have no meaning, and what is read is set to 0.
+        """
         queries = projected.shape[1]
         if not isinstance(history, EncodedHistory) and not self._absorbs(history, queries):
             history = self.encode_history(history)
@@ -182,10 +214,15 @@ class TargetAttention(keras.layers.Layer):
             history = self._cast(history)
             logits = tf.einsum("bhqd,bld->bhql", folded, history)
         logits = tf.cast(logits, tf.float32)
-        if bias is not None:
-            logits += _align_bias(tf.cast(bias, tf.float32), logits, users, queries)[:, None]
+        bound = tf.where(tf.cast(event_mask, tf.bool), float("inf"), MASKED_LOGIT)[:, None]
+        if bias is None:
+            logits = tf.minimum(logits, bound[:, None])
+        else:
+            # The mask goes into the bias, which is smaller than the logits of all heads.
+            bias = _align_bias(tf.cast(bias, tf.float32), logits, users, queries)
+            logits += tf.minimum(bias, bound)[:, None]
         logits = divide_by_temperature(logits, self.temperature, length, self.name)
-        return masked_softmax(logits, tf.cast(event_mask, tf.bool)[:, None, None, :]), history
+        return tf.nn.softmax(logits, axis=-1), history
 
     def _absorbs(self, history: tf.Tensor, queries: int) -> bool:
         """Tells whether folding W_k into the queries takes fewer products for each event."""
@@ -203,6 +240,10 @@ class TargetAttention(keras.layers.Layer):
 
     def _kernel(self, name: str, rows: int, columns: int) -> Any:
         return self.add_weight(name=name, shape=(rows, columns), initializer="glorot_uniform")
+
+
+def _has_events(event_mask: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_any(tf.cast(event_mask, tf.bool), axis=-1)
 
 
 def _align_bias(bias: tf.Tensor, logits: tf.Tensor, users: tf.Tensor, queries: int) -> tf.Tensor:

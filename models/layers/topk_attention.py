@@ -8,10 +8,17 @@ import tensorflow as tf
 from tensorflow import keras
 
 from models.layers.candidates import group_by_user, repeat_for_candidates, ungroup
+from models.layers.chosen_events import (
+    merge_heads,
+    put_prompts_first,
+    read_chosen,
+    score_chosen,
+    split_heads,
+)
 from models.layers.config import LengthModulation, conditioning_dim, plain, read_modulation
 from models.layers.length_temperature import divide_by_temperature, make_temperature
 from models.layers.masking import masked_softmax
-from models.layers.retrieval import gather_events, top_k_events
+from models.layers.retrieval import gather_events, top_k_events, top_k_for_candidates
 from models.layers.sublayers import build_sublayer, require_argument, require_at_least
 
 
@@ -26,7 +33,8 @@ class TopKAttention(keras.layers.Layer):
         out     = concat_heads(softmax_{j in top}(score_j / tau) s_j W_v) W_o
 
     Done in two passes: all events are scored without gradient and without forming keys,
-    ``(t W_q W_k^T) . s_j``; only the chosen ones are read and scored again with gradient. Of equal
+    ``(t W_q W_k^T) . s_j``; only the chosen ones are read and scored again with gradient. With
+    ``shared_history`` keys and values are formed, once for all candidates of a user. Of equal
     scores the more recent event wins.
 
     With a ``LengthModulation`` the query is ``[t ; e] W_q'``, the added columns starting at zero,
@@ -47,6 +55,7 @@ class TopKAttention(keras.layers.Layer):
         prompts: None, or ``[batch, prompts, dim]``; always read, beside the chosen events.
         length: ``[batch]``, events in the user's history; with temperature.
         length_vector: ``[batch, length_dim]``; with query-key conditioning.
+        shared_history: whether users have many candidates, which decides the order of products.
 
     Returns:
         ``[rows, dim]``.
@@ -113,9 +122,13 @@ class TopKAttention(keras.layers.Layer):
         prompts: tf.Tensor | None = None,
         length: tf.Tensor | None = None,
         length_vector: tf.Tensor | None = None,
+        shared_history: bool = False,
     ) -> tf.Tensor:
         """Returns what the target reads from the best events."""
         history = tf.cast(history, self.compute_dtype)
+        if shared_history:
+            query = self._query(target, length_vector)
+            return self._read_by_keys(query, history, event_mask, prompts, length)
         folded = group_by_user(self._fold(target, length_vector), tf.shape(history)[0])
         positions, real = self._choose(folded, history, event_mask)
         events = gather_events(history, positions)  # [batch, candidates, heads, count, dim]
@@ -158,8 +171,35 @@ class TopKAttention(keras.layers.Layer):
             "modulation": plain(self.modulation),
         }
 
-    def _fold(self, target: tf.Tensor, length_vector: tf.Tensor | None) -> tf.Tensor:
-        """Returns ``[rows, heads, dim]``, whose product with an event is its score."""
+    def _read_by_keys(
+        self,
+        query: tf.Tensor,
+        history: tf.Tensor,
+        event_mask: tf.Tensor,
+        prompts: tf.Tensor | None,
+        length: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """Reads the best events with keys and values formed once a user, ``[rows, dim]``."""
+        query = split_heads(group_by_user(query, tf.shape(history)[0]), self.heads)
+        slots, count = history, 0
+        if prompts is not None:
+            slots = tf.concat([tf.cast(prompts, history.dtype), history], axis=1)
+            count = prompts.shape[1]
+        keys, values = (
+            split_heads(tf.matmul(slots, tf.cast(kernel, slots.dtype)), self.heads)
+            for kernel in (self.key_kernel, self.value_kernel)
+        )
+        real = tf.cast(event_mask, tf.bool)[:, None, None]
+        chosen = top_k_for_candidates(query, keys[:, :, count:], real, self.count)
+        positions, real = put_prompts_first(*chosen, count)
+        logits = score_chosen(query, keys, positions)
+        logits = divide_by_temperature(logits, self.temperature, length, self.name)
+        weights = tf.cast(masked_softmax(logits, real), history.dtype)
+        merged = merge_heads(read_chosen(weights, values, positions))
+        return tf.matmul(merged, tf.cast(self.output_kernel, merged.dtype))
+
+    def _query(self, target: tf.Tensor, length_vector: tf.Tensor | None) -> tf.Tensor:
+        """Returns the scaled queries ``[rows, attention_dim]``."""
         target = tf.cast(target, self.compute_dtype)
         query = tf.matmul(target, tf.cast(self.query_kernel, target.dtype))
         if self.length_dim:
@@ -167,7 +207,12 @@ class TopKAttention(keras.layers.Layer):
             vector = tf.cast(length_vector, target.dtype)
             shift = tf.matmul(vector, tf.cast(self.length_kernel, target.dtype))
             query += repeat_for_candidates(shift, target)
-        query = tf.reshape(query, [-1, self.heads, self.head_dim]) / self.head_dim**0.5
+        return query / self.head_dim**0.5
+
+    def _fold(self, target: tf.Tensor, length_vector: tf.Tensor | None) -> tf.Tensor:
+        """Returns ``[rows, heads, dim]``, whose product with an event is its score."""
+        query = self._query(target, length_vector)
+        query = tf.reshape(query, [-1, self.heads, self.head_dim])
         return tf.einsum("rhe,dhe->rhd", query, self._by_head(self.key_kernel))
 
     def _choose(

@@ -30,6 +30,7 @@ from models.backbones.onetrans import OneTransBackbone
 from models.backbones.sdim import SdimBackbone
 from models.backbones.sim import SimBackbone
 from models.backbones.twin import TwinBackbone
+from models.layers import candidates
 
 DIM = 6
 LONG = LongHistoryOptions(
@@ -128,14 +129,20 @@ def test_every_length_is_finite_with_finite_gradient(name: str) -> None:
 
 
 @ADAPTED
-def test_candidates_of_a_user_are_answered_as_if_alone(name: str) -> None:
+def test_candidates_of_a_user_are_answered_as_if_alone(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     layer = randomise(ALL[name]())
     together = inputs_of([2, 5], padded=9, candidates=3)
     repeated = {
         key: tf.repeat(getattr(together, key), 3, axis=0)
         for key in ("history", "mask", "length", "items", "items_mask", "second", "second_mask")
     }
-    np.testing.assert_allclose(layer(together), layer(together._replace(**repeated)), atol=2e-5)
+    alone = layer(together._replace(**repeated))
+    np.testing.assert_allclose(layer(together), alone, atol=2e-5)
+    np.testing.assert_allclose(layer(together, shared_history=True), alone, atol=2e-5)
+    monkeypatch.setattr(candidates, "CHUNK_NUMBERS", 1)  # one candidate at a time
+    np.testing.assert_allclose(layer(together, shared_history=True), alone, atol=2e-5)
 
 
 @ADAPTED

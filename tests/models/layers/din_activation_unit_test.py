@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.layers import candidates
 from models.layers.din_activation_unit import DinActivationUnit
 from tests.models.layers import layer_checks
 from tests.models.layers.layer_checks import CHECKS, LENGTH, MASK, LayerCase, value
@@ -166,3 +167,61 @@ def test_a_key_projection_is_folded_into_the_unit() -> None:
     expected = layer(target, events @ kernel + shift[:, None])
     found = layer(target, events, key_kernel=kernel, key_shift=shift)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["plain", "key projection"])
+def test_value_and_gradient_of_one_hidden_layer_are_those_of_the_concatenation(
+    keyed: bool,
+) -> None:
+    layer = DinActivationUnit(hidden_units=(6,), dtype="float64")
+    random = np.random.default_rng(0)
+    target, events, key_kernel, key_shift, weights = (
+        tf.constant(random.normal(size=shape))
+        for shape in ((3, 4), (3, 5, 4), (4, 4), (3, 4), (3, 5))
+    )
+    layer(target, events)
+    for weight in layer.trainable_weights:
+        weight.assign(random.normal(size=tuple(weight.shape)))
+    sources = [target, events, key_kernel, key_shift, *layer.trainable_weights]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(sources)
+        key = {"key_kernel": key_kernel, "key_shift": key_shift} if keyed else {}
+        found = layer(target, events, **key)
+        keys = events @ key_kernel + key_shift[:, None] if keyed else events
+        repeated = tf.broadcast_to(target[:, None], tf.shape(keys))
+        joined = tf.concat([repeated, keys, repeated - keys, repeated * keys], axis=-1)
+        kernel, bias, slope, last_kernel, last_bias = (
+            # The parts of the unit keep their weights in float32.
+            tf.cast(weight, tf.float64)
+            for weight in (
+                layer.kernel,
+                layer.bias,
+                layer.activations[0].alpha,
+                layer.later_layers[0].kernel,
+                layer.later_layers[0].bias,
+            )
+        )
+        hidden = joined @ kernel + bias
+        hidden = tf.where(hidden > 0, hidden, slope * hidden)
+        expected = tf.squeeze(hidden @ last_kernel + last_bias, -1)
+        losses = [tf.reduce_sum(weights * logits) for logits in (found, expected)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    gradients = [tape.gradient(loss, sources) for loss in losses]
+    for source, one, other in zip(sources, *gradients, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            tolerance = 1e-11 if source.dtype == tf.float64 else 1e-5
+            np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("units", [(6,), (6, 3)])
+def test_candidates_scored_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, units: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(candidates, "CHUNK_NUMBERS", 2 * 2 * 5 * 6)  # two candidates
+    layer = DinActivationUnit(hidden_units=units)
+    random = np.random.default_rng(0)
+    target = random.normal(size=[10, 4]).astype(np.float32)
+    events = random.normal(size=[2, 5, 4]).astype(np.float32)
+    at_once = layer(target, events)
+    np.testing.assert_allclose(layer(target, events, in_chunks=True), at_once, atol=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from models.layers.retrieval import gather_events, top_k_events
+from models.layers.retrieval import gather_events, top_k_events, top_k_for_candidates
 
 
 def test_the_best_real_events_are_picked_best_first() -> None:
@@ -41,3 +41,22 @@ def test_events_are_gathered_row_by_row() -> None:
     history = tf.reshape(tf.range(12), [2, 3, 2])
     found = gather_events(history, tf.constant([[2, 0], [1, 1]]))
     assert np.array(found).tolist() == [[[4, 5], [0, 1]], [[8, 9], [8, 9]]]
+
+
+def test_many_candidates_choose_as_one_does() -> None:
+    random = np.random.default_rng(0)
+    # Small whole numbers: there are many equal scores, and products are exact.
+    query, keys = (
+        tf.constant(random.integers(-1, 2, size=(2, size, 3)).astype(np.float32)) for size in (4, 9)
+    )
+    mask = tf.constant([[False] * 6 + [True] * 3, [False] + [True] * 8])[:, None]
+    for count in (1, 5, 50):
+        scores = tf.matmul(query, keys, transpose_b=True)
+        expected = sorted_events(*top_k_events(scores, mask, count))
+        assert sorted_events(*top_k_for_candidates(query, keys, mask, count)) == expected
+
+
+def sorted_events(positions: tf.Tensor, real: tf.Tensor) -> list[list[int]]:
+    """The real positions of each row, in order."""
+    rows = zip(np.reshape(positions, [8, -1]), np.reshape(real, [8, -1]), strict=True)
+    return [sorted(found[is_real].tolist()) for found, is_real in rows]

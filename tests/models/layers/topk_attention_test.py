@@ -133,6 +133,9 @@ def test_candidates_of_a_user_are_answered_as_if_alone() -> None:
     np.testing.assert_allclose(
         layer_checks.call(layer, users), layer_checks.call(layer, rows), atol=1e-5
     )
+    arguments = {name: tf.constant(array) for name, array in users.items()}
+    shared = layer(arguments.pop("target"), **arguments, shared_history=True)
+    np.testing.assert_allclose(shared, layer_checks.call(layer, rows), atol=1e-5)
 
 
 def test_conditioning_alone_starts_as_the_plain_attention_bit_for_bit() -> None:
