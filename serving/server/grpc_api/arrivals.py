@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 
 import grpc
@@ -12,6 +11,8 @@ from serving.server.errors import expired, invalid
 
 # A message that is on its way may be held up by a burst of others.
 _GRACE_SECONDS = 0.5
+# Looks at the time in a grace.
+_LOOKS = 4
 
 
 class Arrivals:
@@ -31,7 +32,9 @@ class Arrivals:
         """
         self._seconds = seconds
         self._most = most
+        self._look_seconds = min(seconds, _GRACE_SECONDS) / _LOOKS
         self._lock = threading.Lock()
+        # Seconds of waiting by call, oldest first.
         self._waiting: dict[grpc.ServicerContext, float] = {}
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="arrivals", daemon=True)
@@ -44,7 +47,7 @@ class Arrivals:
             ServingError: there is none, or it did not arrive in time.
         """
         with self._lock:
-            self._waiting[context] = time.monotonic()
+            self._waiting[context] = 0.0
         try:
             return next(messages)
         except StopIteration:
@@ -60,18 +63,26 @@ class Arrivals:
         self._closed.set()
 
     def _watch(self) -> None:
-        while not self._closed.wait(min(self._seconds, _GRACE_SECONDS) / 2):
-            for context in self._late(time.monotonic()):
+        while not self._closed.wait(self._look_seconds):
+            for context in self._late(self._look_seconds):
                 context.cancel()
 
-    def _late(self, now: float) -> list[grpc.ServicerContext]:
-        """Takes the calls out that have waited too long; the oldest come first."""
+    def _late(self, passed: float) -> list[grpc.ServicerContext]:
+        """Takes the calls out that have waited too long; the oldest come first.
+
+        Args:
+            passed: seconds since the last look. A look that comes late, as when the machine is
+                busy, counts as one in time: this process has not waited for the client then, but
+                the client for this process.
+        """
         with self._lock:
+            for context in self._waiting:
+                self._waiting[context] += passed
             surplus = len(self._waiting) - self._most
             late = [
                 context
-                for position, (context, since) in enumerate(self._waiting.items())
-                if now - since >= (_GRACE_SECONDS if position < surplus else self._seconds)
+                for position, (context, waited) in enumerate(self._waiting.items())
+                if waited >= (_GRACE_SECONDS if position < surplus else self._seconds)
             ]
             for context in late:
                 del self._waiting[context]
