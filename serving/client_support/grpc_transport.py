@@ -127,8 +127,8 @@ def open_channel(config: ClientConfig) -> Any:
         # Our own retries know the deadline of the whole call.
         ("grpc.enable_retries", 0),
         # gRPC waits a second and more before it connects again, longer than a server restarts.
+        # Its min_reconnect_backoff_ms is how long connecting may take; a busy server needs it.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
         # A name of several addresses, such as a headless service, is used in turn.
         ("grpc.lb_policy_name", "round_robin"),

@@ -19,6 +19,7 @@ from tests.serving.fake_servers import (
     Respond,
     grpc_server,
     http_server,
+    late_proxy,
     trickling_server,
 )
 
@@ -49,6 +50,15 @@ def test_a_busy_server_is_asked_again(code: grpc.StatusCode) -> None:
     assert len(calls) == 3
     # No attempt has more than the one deadline of them all; gRPC rounds it on its way.
     assert all(4 < left <= 5 for left in calls)
+
+
+def test_a_server_that_is_slow_to_greet_is_waited_for() -> None:
+    with (
+        grpc_server({messages.GET_MODEL_STATUS: serve_status}) as where,
+        late_proxy(where, 0.6) as late,
+        Client(ClientConfig(address=late, retry=RetryConfig(attempts=1))) as client,
+    ):
+        assert client.status("m", deadline_seconds=20).available == (3,)
 
 
 def test_a_refusal_is_not_tried_again() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,6 +88,35 @@ def http_server(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def late_proxy(address: str, pause: float) -> Iterator[str]:
+    """Passes everything on to a server, but answers each connection late; yields the address."""
+    host, _, port = address.rpartition(":")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def copy(source: socket.socket, target: socket.socket, wait: float) -> None:
+            time.sleep(wait)
+            with contextlib.suppress(OSError):
+                while data := source.recv(1 << 16):
+                    target.sendall(data)
+            for one in (source, target):
+                one.close()
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    near, _ = listening.accept()
+                    far = socket.create_connection((host, int(port)))
+                    for arguments in ((near, far, 0.0), (far, near, pause)):
+                        threading.Thread(target=copy, args=arguments, daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
