@@ -5,9 +5,14 @@ This file does not import TensorFlow itself: tests of plain Python stay fast.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pickle
+import shutil
 import tempfile
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +45,46 @@ def pytest_configure(config: pytest.Config) -> None:
         database=None,
     )
     settings.load_profile("lengthwise")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    # Collecting imports every framework there is.
+    from schemas.imports import without_collection
+
+    with without_collection():
+        return (yield)
+
+
+@pytest.fixture(scope="session")
+def build_once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], Any]], Any]:
+    """Builds what tests of several files need, once for all workers of a session.
+
+    Called with a name and a function that fills a folder and returns what can be pickled; nobody
+    may change what it built.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # That of the session; each worker has a folder of its own in it.
+
+    def build(name: str, function: Callable[[Path], Any]) -> Any:
+        place = folder / "built_once" / name
+        result = place / "result.pickle"
+        place.parent.mkdir(exist_ok=True)
+        with place.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not result.exists():
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir()
+                content = pickle.dumps(function(place))
+                partial = result.with_suffix(".partial")
+                partial.write_bytes(content)
+                partial.rename(result)
+        return pickle.loads(result.read_bytes())
+
+    return build
 
 
 @pytest.fixture(scope="session")

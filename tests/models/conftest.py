@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,15 +56,22 @@ class TinyRun:
 
 
 @pytest.fixture(scope="session", params=["int", "string"])
-def tiny_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+def tiny_run(request: pytest.FixtureRequest, build_once: Callable[..., Any]) -> TinyRun:
     """A din ranker trained for two epochs on 2,000 rows, with ids of each type."""
-    return make_tiny_run(tmp_path_factory.mktemp("tiny"), request.param)
+    return shared_run(build_once, request.param)
 
 
 @pytest.fixture(scope="session")
-def int_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+def int_run(build_once: Callable[..., Any]) -> TinyRun:
     """The same with integer ids only, for what does not depend on the type."""
-    return make_tiny_run(tmp_path_factory.mktemp("tiny_int"), "int")
+    return shared_run(build_once, "int")
+
+
+def shared_run(build_once: Callable[..., Any], id_type: str) -> TinyRun:
+    """The run of a type of ids, which all tests share."""
+    run = build_once(f"tiny_run_{id_type}", lambda folder: make_tiny_run(folder, id_type))
+    assert isinstance(run, TinyRun)
+    return run
 
 
 def make_tiny_run(folder: Path, id_type: str) -> TinyRun:

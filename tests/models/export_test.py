@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -106,6 +107,12 @@ def rank_request(users: list[dict[str, Any]], candidates: list[Any]) -> dict[str
     return to_request(users, candidates, filler=filler, fillers=fillers)
 
 
+@functools.cache
+def load(model: str) -> Any:
+    """The model, loaded once: that takes longer than what most tests do with it."""
+    return tf.saved_model.load(model)
+
+
 @pytest.fixture(scope="module")
 def loaded(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a fresh process got from every signature for the validation rows."""
@@ -197,7 +204,7 @@ def test_a_rank_request_that_does_not_fit_is_refused(
     int_run: TinyRun, change: dict[str, Any], message: str
 ) -> None:
     request = {**rank_request(*rank_rows(int_run.rows["validation"])), **change}
-    signature = tf.saved_model.load(int_run.model).signatures["rank"]
+    signature = load(int_run.model).signatures["rank"]
     specs = signature.structured_input_signature[1]
     tensors = {name: tf.constant(request[name], spec.dtype) for name, spec in specs.items()}
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
@@ -205,7 +212,7 @@ def test_a_rank_request_that_does_not_fit_is_refused(
 
 
 def scores_of(run: TinyRun, rows: list[dict[str, Any]]) -> np.ndarray:
-    signature = tf.saved_model.load(run.model).signatures["serving_default"]
+    signature = load(run.model).signatures["serving_default"]
     serialized = tf.constant([fixtures.to_example(row) for row in rows])
     return np.array(signature(examples=serialized)["score"])
 
@@ -242,7 +249,7 @@ def test_the_last_events_of_a_long_history_are_read(int_run: TinyRun) -> None:
 
 def test_a_length_beyond_the_columns_is_refused(int_run: TinyRun) -> None:
     rows = int_run.rows["validation"][:3]
-    signature = tf.saved_model.load(int_run.model).signatures["score"]
+    signature = load(int_run.model).signatures["score"]
     specs = signature.structured_input_signature[1]
     request = {**dense_request(rows), "history_length": [0, 50, 1]}
     tensors = {name: tf.constant(value, specs[name].dtype) for name, value in request.items()}
@@ -251,7 +258,7 @@ def test_a_length_beyond_the_columns_is_refused(int_run: TinyRun) -> None:
 
 
 def test_an_empty_batch_gives_no_scores(int_run: TinyRun) -> None:
-    signature = tf.saved_model.load(int_run.model).signatures["serving_default"]
+    signature = load(int_run.model).signatures["serving_default"]
     assert signature(examples=tf.constant([], tf.string))["score"].shape == (0,)
 
 

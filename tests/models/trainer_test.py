@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow as tf
 
+from models.inputs import list_files
 from models.plan import CUSTOM_CONFIG_KEY
-from models.trainer import SUMMARY_FILE, read_profile, run_fn
+from models.trainer import CHECKPOINT, SUMMARY_FILE, read_profile, run_fn
 from models.training import TrainingError
 from models.warm_start_index import read_index
 from schemas.profile import SequenceProfile
-from tests.models import fixtures
 from tests.models.conftest import TinyRun
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,8 +31,18 @@ def with_train(run: TinyRun, **train: Any) -> dict[str, str]:
 
 
 def weights_digest(folder: Path) -> str:
-    (data,) = folder.glob("model/Format-Serving/variables/variables.data*")
+    (data,) = folder.glob(f"run/{CHECKPOINT}.data*")
     return hashlib.sha256(data.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the export, which takes longer than the training."""
+
+    def make_folder(ranker: Any, transform_output: Any, directory: str, **_: Any) -> None:
+        Path(directory).mkdir(parents=True)
+
+    monkeypatch.setattr("models.trainer.export_ranker", make_folder)
 
 
 def test_it_learns_from_the_history(tiny_run: TinyRun) -> None:
@@ -53,18 +64,16 @@ def test_the_summary_is_complete_and_in_both_places(tiny_run: TinyRun) -> None:
     assert summary["config"]["model"]["embedding_dim"] == 8
 
 
+@pytest.mark.usefixtures("without_export")
 def test_same_seed_same_weights_bit_for_bit(int_run: TinyRun, tmp_path: Path) -> None:
-    for name, seed in [("one", 7), ("same", 7), ("other", 8)]:
-        run_fn(
-            int_run.fn_args(
-                tmp_path / name, custom_config=with_train(int_run, seed=seed, max_epochs=1)
-            )
-        )
-    one, same, other = (weights_digest(tmp_path / name) for name in ("one", "same", "other"))
+    run_fn(int_run.fn_args(tmp_path / "same"))
+    run_fn(int_run.fn_args(tmp_path / "other", custom_config=with_train(int_run, seed=8)))
+    one, same, other = map(weights_digest, (int_run.folder, tmp_path / "same", tmp_path / "other"))
     assert one == same
     assert one != other
 
 
+@pytest.mark.usefixtures("without_export")
 def test_early_stopping_keeps_the_best_epoch(int_run: TinyRun, tmp_path: Path) -> None:
     config = with_train(int_run, max_epochs=20, patience=1, learning_rate=0.3)
     run_fn(int_run.fn_args(tmp_path, custom_config=config))
@@ -75,6 +84,7 @@ def test_early_stopping_keeps_the_best_epoch(int_run: TinyRun, tmp_path: Path) -
     assert summary["validation"]["auc"] == max(aucs)
 
 
+@pytest.mark.usefixtures("without_export")
 def test_refit_trains_on_both_splits_for_the_chosen_epochs(
     int_run: TinyRun, tmp_path: Path
 ) -> None:
@@ -107,6 +117,7 @@ def test_it_starts_from_an_exported_model_and_leaves_no_checkpoints(
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
+@pytest.mark.usefixtures("without_export")
 def test_progress_is_reported(
     int_run: TinyRun, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -124,14 +135,19 @@ def test_progress_is_reported(
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_a_split_with_one_class_is_refused(split: str, tmp_path: Path) -> None:
-    rows = {"train": fixtures.make_rows(150), "validation": fixtures.make_rows(60, seed=1)}
-    rows[split] = [{**row, "label": 0} for row in rows[split]]
-    config = fixtures.custom_config(fixtures.make_description())
-    _, files = fixtures.run_transform(tmp_path, rows, config, fixtures.make_schema())
-    run = TinyRun(tmp_path, "int", config, files, rows, {})
-    with pytest.raises(TrainingError, match=f"{split} split: all {len(rows[split])} labels are 0"):
-        run_fn(run.fn_args(tmp_path))
+def test_a_split_with_one_class_is_refused(split: str, int_run: TinyRun, tmp_path: Path) -> None:
+    (tmp_path / "examples").mkdir()
+    for path in list_files([int_run.files[split]], split=split):
+        with tf.io.TFRecordWriter(str(tmp_path / "examples" / Path(path).stem)) as writer:
+            for record in tf.data.TFRecordDataset(path, "GZIP").as_numpy_iterator():
+                example = tf.train.Example.FromString(record)
+                example.features.feature["label"].float_list.value[:] = [0.0]
+                writer.write(example.SerializeToString())
+    argument = {"train": "train_files", "validation": "eval_files"}[split]
+    changed = int_run.fn_args(tmp_path, **{argument: [str(tmp_path / "examples" / "*")]})
+    count = len(int_run.rows[split])
+    with pytest.raises(TrainingError, match=f"{split} split: all {count} labels are 0"):
+        run_fn(changed)
     assert not (tmp_path / "model").exists()
 
 
