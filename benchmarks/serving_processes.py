@@ -18,6 +18,7 @@ from serving.protocol import tf_examples as client_examples
 
 ROOT = Path(__file__).resolve().parents[1]
 _START_SECONDS = 600
+_STOP_SECONDS = 180
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,12 @@ def serving(versions: Path, *settings: str) -> Iterator[Running]:
             yield Running(address=f"127.0.0.1:{port}", pid=process.pid, name="model")
         finally:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                # It ends a warm-up under way first; the figures are there already.
+                process.kill()
+                process.wait()
 
 
 def predict_requests(examples: Path, count: int, rows: int = 1) -> list[bytes]:
