@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.alignment import keep_events, right_align, right_aligned_mask
@@ -13,6 +13,7 @@ from models.alignment import keep_events, right_align, right_aligned_mask
 LISTS = st.lists(st.lists(st.integers(1, 9), max_size=6), max_size=5)
 
 
+@settings(max_examples=40)
 @given(LISTS, st.integers(0, 8))
 def test_right_align_equals_a_loop(lists: list[list[int]], width: int) -> None:
     ragged = tf.ragged.constant(lists, dtype=tf.int64, ragged_rank=1)
@@ -24,6 +25,7 @@ def test_right_align_equals_a_loop(lists: list[list[int]], width: int) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@settings(max_examples=40)
 @given(LISTS, st.integers(0, 8))
 def test_mask_is_true_at_events(lists: list[list[int]], width: int) -> None:
     ragged = tf.ragged.constant(lists, dtype=tf.int64, ragged_rank=1)

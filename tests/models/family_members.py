@@ -15,6 +15,7 @@ Section = dict[str, Any]
 SMALL: Section = {
     "embedding_dim": 4,
     "hidden_units": [8],
+    "length_groups": 2,
     "embedding_init_std": 0.5,
     "attention_units": [4],
     "hyformer": {"queries": 4, "dim": 8, "layers": 2, "heads": 2},

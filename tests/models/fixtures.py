@@ -115,7 +115,7 @@ def custom_config(
     plain = {
         "description": to_plain(description),
         "data": {"history": {"protocol": protocol, "max_length": MAX_LENGTH}},
-        "model": {"embedding_dim": 8, "hidden_units": [16], **(model or {})},
+        "model": {"embedding_dim": 8, "hidden_units": [16], "length_groups": 2, **(model or {})},
         "train": {"batch_size": 64, "max_epochs": 2, **(train or {})},
         "source_hash": "0",
     }
@@ -221,6 +221,33 @@ def run_transform(
                 >> beam.io.WriteToTFRecord(files[split], num_shards=2, file_name_suffix=".gz")
             )
     return tft.TFTransformOutput(graph), {split: f"{path}*" for split, path in files.items()}
+
+
+def analyze(
+    folder: Path,
+    rows: Sequence[Row],
+    config: Mapping[str, str],
+    *,
+    id_type: str = "int",
+    batch_size: int = 1000,
+) -> tft.TFTransformOutput:
+    """The Transform graph of rows, analysed in batches of one size; transforms none of them."""
+    schema = make_schema(id_type)
+    source = tf_example_record.TFExampleBeamRecord("memory", schema=schema)
+    with beam.Pipeline(runner=RUNNER) as pipeline, tft_beam.Context(temp_dir=str(folder / "tmp")):
+        batches = (
+            pipeline
+            | beam.Create([to_example(row) for row in rows], reshuffle=False)
+            | source.BeamSource(batch_size)
+        )
+        function = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(
+            functools.partial(preprocessing_fn, custom_config=dict(config))
+        )
+        _ = function | tft_beam.WriteTransformFn(str(folder))
+        tft.tf_metadata.metadata_io.write_metadata(
+            tft.DatasetMetadata(schema), str(folder / tft.TFTransformOutput.RAW_METADATA_DIR)
+        )
+    return tft.TFTransformOutput(str(folder))
 
 
 def _encode(element: tuple[Any, Any]) -> list[bytes]:

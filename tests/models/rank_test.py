@@ -82,10 +82,9 @@ class Graph(NamedTuple):
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     """Analysed once: all models read the same features, or some of them."""
-    rows = {"train": fixtures.make_rows(300)}
     config = fixtures.custom_config(fixtures.make_description(), SMALL)
     folder = tmp_path_factory.mktemp("graph")
-    output, _ = fixtures.run_transform(folder, rows, config, fixtures.make_schema())
+    output = fixtures.analyze(folder, fixtures.make_rows(300), config)
     return Graph(output, output.transform_features_layer())
 
 
@@ -140,7 +139,7 @@ def test_rank_gives_the_scores_of_the_expanded_examples(graph: Graph, name: str)
     assert (np.abs(scores - 0.5) < 0.4999).all()
     expected = by_user(scores, candidates)
     np.testing.assert_allclose(ranked(to_request(users, candidates)), expected, atol=1e-5)
-    ranker.length_groups = 3
+    ranker.length_groups = 2
     np.testing.assert_allclose(ranked(to_request(users, candidates)), expected, atol=1e-5)
     alone = to_request(users[3:], [candidates[3][:1]], spare=0)
     np.testing.assert_allclose(ranked(alone), expected[3:, :1], atol=1e-5)

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import collections
-import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
-from tfx_bsl.tfxio import tf_example_record
 
 from models import plan as plans
 from models.inputs import list_files, make_dataset
 from models.plan import FIELDS, NUMBERS, UNKNOWN_INDEX, read_run_config
-from models.transform import preprocessing_fn
 from tests.models import fixtures
 from tests.models.conftest import TinyRun
 
@@ -140,7 +135,7 @@ def test_rare_values_stay_out_of_the_vocabulary(tmp_path: Any) -> None:
     rows = fixtures.make_rows(200)
     rows[0] = {**rows[0], "item_id": 500, "surface": "once"}
     config = fixtures.custom_config(fixtures.make_description(), {"vocabulary_min_count": 2})
-    output, _ = fixtures.run_transform(tmp_path, {"train": rows}, config, fixtures.make_schema())
+    output = fixtures.analyze(tmp_path, rows, config)
     assert b"500" not in output.vocabulary_by_name("item_id")
     assert b"surface=once" not in output.vocabulary_by_name(FIELDS)
     assert b"surface=feed" in output.vocabulary_by_name(FIELDS)
@@ -149,30 +144,7 @@ def test_rare_values_stay_out_of_the_vocabulary(tmp_path: Any) -> None:
 def test_type_of_the_schema_must_be_that_of_the_description(tmp_path: Any) -> None:
     config = fixtures.custom_config(fixtures.make_description("string"))
     with pytest.raises(ValueError, match=r"'item_id'.*says string, the schema has int64"):
-        fixtures.run_transform(
-            tmp_path, {"train": fixtures.make_rows(5)}, config, fixtures.make_schema("int")
-        )
-
-
-def analyze(folder: Path, rows: Sequence[dict[str, Any]], batch_size: int) -> tft.TFTransformOutput:
-    """The Transform graph of rows that are analysed in batches of one size."""
-    config = fixtures.custom_config(fixtures.make_description())
-    schema = fixtures.make_schema()
-    source = tf_example_record.TFExampleBeamRecord("memory", schema=schema)
-    with (
-        beam.Pipeline(runner=fixtures.RUNNER) as pipeline,
-        tft_beam.Context(temp_dir=str(folder / "tmp")),
-    ):
-        batches = (
-            pipeline
-            | beam.Create([fixtures.to_example(row) for row in rows], reshuffle=False)
-            | source.BeamSource(batch_size)
-        )
-        function = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(
-            functools.partial(preprocessing_fn, custom_config=config)
-        )
-        _ = function | tft_beam.WriteTransformFn(str(folder))
-    return tft.TFTransformOutput(str(folder))
+        fixtures.analyze(tmp_path, fixtures.make_rows(5), config, id_type="int")
 
 
 def numbers(
@@ -191,8 +163,9 @@ def numbers(
 
 def test_bits_depend_neither_on_order_nor_on_batches(tmp_path: Path) -> None:
     rows = fixtures.make_rows(300)
-    one = analyze(tmp_path / "one", rows, 300)
-    other = analyze(tmp_path / "other", rows[::-1], 13)
+    config = fixtures.custom_config(fixtures.make_description())
+    one = fixtures.analyze(tmp_path / "one", rows, config, batch_size=300)
+    other = fixtures.analyze(tmp_path / "other", rows[::-1], config, batch_size=13)
     for name in ("item_id", "category", FIELDS):
         assert one.vocabulary_by_name(name) == other.vocabulary_by_name(name)
     whole = numbers(one, rows, 300)
