@@ -37,7 +37,7 @@ data:
   length_edges: [5, 20]
   density_edges: [5, 50]
   shards: 2
-model: {backbone: pooled, embedding_dim: 8, hidden_units: [16]}
+model: {backbone: pooled, embedding_dim: 8, hidden_units: [16], length_groups: 2}
 train: {max_epochs: 1, batch_size: 256}
 evaluation:
   thresholds: {auc: {min: 0.2}}
