@@ -50,7 +50,8 @@ class DinActivationUnit(keras.layers.Layer):
         key_kernel: None, or ``[dim, dim]``: ``events @ key_kernel + key_shift`` is scored, without
             being formed.
         key_shift: ``[users, dim]``, given with ``key_kernel``.
-        in_chunks: bool, whether a few candidates are scored at a time, for many of them.
+        in_chunks: bool, whether a few candidates are scored at a time, for many of them and
+            without ``key_kernel``.
 
     Returns:
         Logits ``[rows, length]``; length may be 0.
@@ -140,22 +141,22 @@ class DinActivationUnit(keras.layers.Layer):
             by_target += tf.matmul(shift, of_event) + tf.matmul(shift * target, of_product)
             of_event, of_product = _fold(tf.cast(key_kernel, target.dtype), of_event, of_product)
         users = tf.shape(events)[0]
+        target, by_target = (group_by_user(part, users) for part in (target, by_target))
+        if self._bends_once:
+            bend = self._bend_in_chunks if in_chunks else self._bend
+            return ungroup(bend(events, target, by_target, of_event, of_product))
 
         def score(own: tf.Tensor, by_target: tf.Tensor) -> tf.Tensor:
             """[users, some, ...] to logits [users, some, length]."""
             own_kernel = _own_kernels(own, of_event, of_product)  # [users, some, dim, units]
-            by_target = by_target[:, :, tf.newaxis]
-            hidden = by_target + tf.matmul(events[:, tf.newaxis], own_kernel)
-            if self._bends_once:
-                return self._bend(events, own_kernel, by_target, hidden)
-            sizes = tf.shape(hidden)
+            hidden = by_target[:, :, tf.newaxis] + tf.matmul(events[:, tf.newaxis], own_kernel)
             logits = self._finish(ungroup(hidden), event_mask, training)
-            return tf.reshape(logits, sizes[:3])
+            return tf.reshape(logits, tf.shape(hidden)[:3])
 
-        sides = [group_by_user(part, users) for part in (target, by_target)]
         if not in_chunks:
-            return ungroup(score(*sides))
+            return ungroup(score(target, by_target))
         numbers = users * tf.shape(events)[1] * self.hidden_units[0]
+        sides = [target, by_target]
         return ungroup(candidates_in_chunks(score, sides, numbers, events.shape[1]))
 
     @property
@@ -163,25 +164,68 @@ class DinActivationUnit(keras.layers.Layer):
         is_prelu = self.activation is AttentionActivation.PRELU
         return is_prelu and not self.batch_norm and len(self.hidden_units) == 1
 
-    def _bend(
-        self, events: tf.Tensor, own_kernel: tf.Tensor, by_target: tf.Tensor, hidden: tf.Tensor
-    ) -> tf.Tensor:
-        """Returns logits [users, candidates, length] where one PReLU is all that is bent."""
+    def _columns(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns what x and relu(x) of the only hidden layer are multiplied by, and the bias."""
         last = self.later_layers[0]
         weights, bias, alpha = (
-            tf.cast(part, hidden.dtype)
-            for part in (last.kernel, last.bias, self.activations[0].alpha)
+            tf.cast(part, dtype) for part in (last.kernel, last.bias, self.activations[0].alpha)
         )
         linear = alpha[0][:, tf.newaxis] * weights  # [units, 1]
-        units = self.hidden_units[0]
+        return linear, weights - linear, bias
 
-        def apply(values: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-            flat = tf.matmul(tf.reshape(values, [-1, units]), column)
-            return tf.reshape(flat, tf.shape(values)[:-1])
+    def _bend(
+        self,
+        events: tf.Tensor,
+        target: tf.Tensor,
+        by_target: tf.Tensor,
+        of_event: tf.Tensor,
+        of_product: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns logits [users, candidates, length] where one PReLU is all that is bent."""
+        linear, bent, bias = self._columns(events.dtype)
+        own_kernel = _own_kernels(target, of_event, of_product)
+        hidden = tf.matmul(events[:, tf.newaxis], own_kernel) + by_target[:, :, tf.newaxis]
+        by_event = tf.matmul(_apply(own_kernel, linear), events, transpose_b=True)
+        constant = _apply(by_target, linear) + bias
+        return by_event + constant[..., tf.newaxis] + _apply(tf.nn.relu(hidden), bent)
 
-        by_event = tf.matmul(apply(own_kernel, linear), events, transpose_b=True)
-        bent = apply(tf.nn.relu(hidden), weights - linear)
-        return by_event + apply(by_target, linear) + bias + bent
+    def _bend_in_chunks(
+        self,
+        events: tf.Tensor,
+        target: tf.Tensor,
+        by_target: tf.Tensor,
+        of_event: tf.Tensor,
+        of_product: tf.Tensor,
+    ) -> tf.Tensor:
+        """The same for a few candidates of one user at a time, as one product with their matrices.
+
+        Its bias and ReLU are then done by the product itself.
+        """
+        linear, bent, bias = self._columns(events.dtype)
+        dim, units = of_event.shape
+
+        def of_user(parts: tuple[tf.Tensor, ...]) -> tf.Tensor:
+            own_events, own_target, own_bias = parts  # [length, dim], [candidates, dim or units]
+            length = tf.shape(own_events)[0]
+
+            def score(some: tf.Tensor, some_bias: tf.Tensor) -> tf.Tensor:
+                scaled = tf.transpose(some[0])[..., tf.newaxis] * of_product[:, tf.newaxis]
+                kernel = tf.reshape(of_event[:, tf.newaxis] + scaled, [dim, -1])
+                product = tf.matmul(own_events, kernel)  # [length, some * units]
+                hidden = tf.nn.relu(tf.nn.bias_add(product, tf.reshape(some_bias, [-1])))
+                hidden = tf.reshape(hidden, [length, tf.shape(some)[1], units])
+                return tf.transpose(_apply(hidden, bent))[tf.newaxis]
+
+            sides = [own_target[tf.newaxis], own_bias[tf.newaxis]]
+            return candidates_in_chunks(score, sides, length * units)[0]
+
+        shape = tf.TensorSpec([None, events.shape[1]], events.dtype)
+        by_relu = tf.map_fn(of_user, (events, target, by_target), fn_output_signature=shape)
+        of_all = tf.transpose(tf.matmul(of_event, linear)) + target * tf.transpose(
+            tf.matmul(of_product, linear)
+        )
+        constant = _apply(by_target, linear) + bias
+        return tf.matmul(of_all, events, transpose_b=True) + constant[..., tf.newaxis] + by_relu
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -210,6 +254,12 @@ class DinActivationUnit(keras.layers.Layer):
         if self.activation is AttentionActivation.DICE:
             return self.activations[index](hidden, **statistics)
         return self.activations[index](hidden)
+
+
+def _apply(values: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+    """Returns ``values [..., units] @ column [units, 1]``, [...]."""
+    flat = tf.matmul(tf.reshape(values, [-1, values.shape[-1]]), column)
+    return tf.reshape(flat, tf.shape(values)[:-1])
 
 
 def _own_kernels(target: tf.Tensor, of_event: tf.Tensor, of_product: tf.Tensor) -> tf.Tensor:
