@@ -16,6 +16,7 @@ from models.backbones.config import (
 )
 from models.capabilities import CAPABILITIES, Backbone, backbones_with
 from models.layers.config import AttentionActivation
+from models.workers.cluster import ClusterError, check_addresses
 from schemas import features
 from schemas.loading import STRICT
 
@@ -293,6 +294,8 @@ class TrainConfig:
         warm_start: model whose weights training starts from: ``none``, ``latest`` (the newest
             version under ``push.destination`` that was trained on other data) or the folder of
             an exported model.
+        workers: ``host:port`` of each process that trains, the chief first; null: this one
+            alone, with all its devices. ``TF_CONFIG`` in the environment goes before it.
     """
 
     __pydantic_config__ = STRICT
@@ -315,8 +318,14 @@ class TrainConfig:
     shuffle_buffer: int = 100_000
     checkpoint_minutes: float = 10.0
     warm_start: str = "none"
+    workers: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.workers is not None:
+            try:
+                check_addresses(self.workers)
+            except ClusterError as error:
+                raise ValueError(f"workers {error}") from error
         if not self.checkpoint_minutes > 0:
             raise ValueError(f"checkpoint_minutes {self.checkpoint_minutes}: above 0 is accepted")
         if not self.warm_start.strip():

@@ -24,6 +24,7 @@ from models.training_checkpoints import (
     UnreadableCheckpointError,
 )
 from models.warm_start import WarmStartReport
+from models.workers.group import WorkerGroup
 from schemas import features
 
 CHECKPOINT_FOLDER = "checkpoints"
@@ -112,6 +113,31 @@ class FitResult:
     resumed_from: str = ""
     warm_start: WarmStartReport | None = None
 
+    def to_plain(self) -> dict[str, Any]:
+        """Returns plain values of all but the ranker."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del fields["ranker"]
+        return {
+            **fields,
+            "epochs": [dataclasses.asdict(epoch) for epoch in self.epochs],
+            "refit_epochs": [dataclasses.asdict(epoch) for epoch in self.refit_epochs],
+            "warm_start": dataclasses.asdict(self.warm_start) if self.warm_start else None,
+        }
+
+    @staticmethod
+    def from_plain(plain: dict[str, Any], ranker: Ranker) -> FitResult:
+        """Reads :meth:`to_plain` back."""
+        report = plain["warm_start"]
+        return FitResult(
+            **{
+                **plain,
+                "ranker": ranker,
+                "epochs": [Epoch(**epoch) for epoch in plain["epochs"]],
+                "refit_epochs": [Epoch(**epoch) for epoch in plain["refit_epochs"]],
+                "warm_start": WarmStartReport.from_plain(report) if report else None,
+            }
+        )
+
 
 def fit(
     factory: RankerFactory,
@@ -146,6 +172,9 @@ def fit(
             # An older one may be good, and a fresh start is better than none.
             logger.warning("%s; it is removed", error)
             checkpoints.discard(error.path)
+            if WorkerGroup(factory.strategy).count > 1:
+                # The other workers are further on already, and wait for this one there.
+                raise
             continue
         if own:
             checkpoints.remove()
@@ -260,12 +289,17 @@ class _Fit:
         progress = self._progress
         interval = self._factory.train.checkpoint_minutes * 60
 
-        def after_step(tally: Tally) -> None:
-            if time.monotonic() - self._last_saved >= interval:
-                progress.tally = dataclasses.replace(tally)
-                self._save(loop)
+        def checkpoint(tally: Tally) -> None:
+            progress.tally = dataclasses.replace(tally)
+            self._save(loop)
 
-        epoch = loop.run_epoch(progress.epoch, title, tally=progress.tally, after_step=after_step)
+        epoch = loop.run_epoch(
+            progress.epoch,
+            title,
+            tally=progress.tally,
+            checkpoint=checkpoint,
+            checkpoint_due=lambda: time.monotonic() - self._last_saved >= interval,
+        )
         self._monitor.write(
             {"epoch/loss": epoch.loss, "epoch/examples_per_second": epoch.examples_per_second},
             loop.steps,

@@ -64,7 +64,8 @@ def make_dataset(
     batch_size: int,
     shuffle_seed: int | None = None,
     shuffle_buffer: int = 100_000,
-    shard: tuple[int, int] = (0, 1),
+    shares: int = 1,
+    share: range = range(1),
     skip: int = 0,
 ) -> tf.data.Dataset:
     """Reads transformed examples in batches; the last one may be smaller.
@@ -72,11 +73,14 @@ def make_dataset(
     Args:
         files: TFRecord files, compressed if they end in ``.gz``.
         plan: what the ranker reads.
-        batch_size: rows of a batch.
+        batch_size: rows of a batch over all devices.
         shuffle_seed: shuffles files and rows by this seed; not given: keeps their order.
         shuffle_buffer: rows that are shuffled at a time.
-        shard: index and number of the workers that share the rows.
-        skip: rows that are left out at the beginning, of this shard in its shuffled order.
+        shares: devices that share each batch, the rows in turn: together they read the batches
+            that one device would read.
+        share: which of them read here; each batch gives one after the other of its shares, some
+            of which may be empty in the last.
+        skip: rows that are left out at the beginning, in shuffled order and over all devices.
 
     Returns:
         Dictionaries of dense [rows, ...] and ragged [rows, None] tensors by feature name.
@@ -88,16 +92,20 @@ def make_dataset(
     records = paths.interleave(
         _read, cycle_length=OPEN_FILES, block_length=BLOCK, num_parallel_calls=2, deterministic=True
     )
-    if shard[1] > 1:
-        records = records.shard(num_shards=shard[1], index=shard[0])
     if shuffle_seed is not None:
         records = records.shuffle(shuffle_buffer, seed=shuffle_seed)
     if skip:
         records = records.skip(skip)
-    return (
-        records.batch(batch_size)
-        .map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(tf.data.AUTOTUNE)
+    batches = records.batch(batch_size)
+    if shares > 1:
+        indices = tf.constant(list(share), tf.int64)
+        batches = batches.flat_map(
+            lambda rows: tf.data.Dataset.from_tensor_slices(indices).map(
+                lambda index: rows[index::shares]
+            )
+        )
+    return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
+        tf.data.AUTOTUNE
     )
 
 

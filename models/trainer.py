@@ -6,7 +6,8 @@ It reads ``fn_args.custom_config``:
 - ``profile``: path of the SequenceProfile's JSON;
 - ``checkpoints``: folder, the same in every execution, for the checkpoints that a killed training
   goes on from; without it there are none;
-- ``warm_start``: folder of the exported model to start from; without it there is none.
+- ``warm_start``: folder of the exported model to start from; without it there is none;
+- ``workers``: folder that all workers share, where the chief announces the training.
 
 and writes
 
@@ -14,6 +15,9 @@ and writes
 - ``training_summary.json`` beside that folder, and the same file in ``fn_args.model_run_dir``;
 - the exported weights and the files of TensorBoard under ``fn_args.model_run_dir``;
 - what another training needs to start from the model, in the model's ``assets.extra``.
+
+With several workers, by ``TF_CONFIG`` or ``train.workers``, ``run_fn`` is the chief's: it trains in
+a process of its own together with those of the others, then exports what was trained here.
 """
 
 from __future__ import annotations
@@ -21,29 +25,36 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import types
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.python.framework import config as framework_config
 
-from models.checkpoints import write_checkpoint
+from models.checkpoints import read_checkpoint, write_checkpoint
 from models.export import export_ranker
 from models.files import write_json
 from models.fitting import FitResult, fit
 from models.inputs import list_files
 from models.monitor import memory_mb
 from models.plan import RunConfig, read_run_config
+from models.ranker import Ranker
 from models.ranker_factory import RankerFactory
 from models.training import check_classes
 from models.training_checkpoints import TrainingCheckpoints
-from models.warm_start import warm_start, write_warm_start
-from models.warm_start_index import read_index
+from models.training_identity import training_identity
+from models.warm_start import WarmStartReport, warm_start, write_warm_start
+from models.workers.board import Board, Training
+from models.workers.checkpoints import WorkerCheckpoints
+from models.workers.cluster import Cluster, read_cluster
+from models.workers.errors import WorkerError
+from models.workers.group import WorkerGroup
+from models.workers.supervisor import supervise
 from schemas import features
 from schemas.profile import SequenceProfile
 
@@ -52,6 +63,7 @@ logger = logging.getLogger(__name__)
 PROFILE_KEY = "profile"
 CHECKPOINTS_KEY = "checkpoints"
 WARM_START_KEY = "warm_start"
+WORKERS_KEY = "workers"
 DATA_FINGERPRINT_KEY = "data_fingerprint"
 SUMMARY_FILE = "training_summary.json"
 CHECKPOINT = "best_weights"
@@ -67,46 +79,30 @@ def run_fn(fn_args: Any) -> None:
         models.training.TrainingError: nothing usable can come of the examples.
         ValueError: the configuration cannot be used.
     """
-    config = read_run_config(fn_args.custom_config)
-    transform_output = tft.TFTransformOutput(fn_args.transform_output)
-    train_files = list_files(fn_args.train_files, split=features.TRAIN_SPLIT)
-    validation_files = list_files(fn_args.eval_files, split=features.VALIDATION_SPLIT)
-    profile = read_profile(fn_args)
-    if profile is not None:
-        positives = round(profile.label_mean * profile.examples)
-        check_classes(profile.examples, positives, split=features.TRAIN_SPLIT)
-    with _determinism(config.train.deterministic):
-        factory = make_factory(config, transform_output, profile)
-        vocabularies = {
-            name: transform_output.vocabulary_by_name(name) for name in factory.vocabulary_sizes
-        }
-        earlier = fn_args.custom_config.get(WARM_START_KEY)
-        files = [*train_files, *validation_files]
-        checkpoints = find_checkpoints(fn_args, config, factory, files, vocabularies)
-        result = fit(
-            factory,
-            train_files,
-            validation_files,
-            run_dir=fn_args.model_run_dir,
-            checkpoints=checkpoints,
-            prepare=functools.partial(warm_start, vocabularies=vocabularies, model=earlier)
-            if earlier
-            else None,
-        )
-        write_checkpoint(result.ranker, os.path.join(fn_args.model_run_dir, CHECKPOINT))
-        summary = _summary(config, factory, result)
+    inputs = _Inputs.read(fn_args)
+    cluster = read_cluster(inputs.config.train.workers, os.environ)
+    with _determinism(inputs.config.train.deterministic):
+        factory = inputs.make_factory(make_strategy())
+        checkpoints = inputs.find_checkpoints(factory)
+        if cluster is None:
+            result = inputs.fit(factory, fn_args.model_run_dir, checkpoints)
+            write_checkpoint(result.ranker, _weights(fn_args))
+            devices = factory.strategy.num_replicas_in_sync
+        else:
+            result, devices = _fit_on_workers(fn_args, cluster, factory, checkpoints)
+        summary = _summary(inputs.config, factory, result, devices)
         logger.info("exporting to %s", fn_args.serving_model_dir)
         export_ranker(
             result.ranker,
-            transform_output,
+            inputs.transform_output,
             fn_args.serving_model_dir,
-            saved_config={**config.plain, "chosen_epoch": result.chosen_epoch},
+            saved_config={**inputs.config.plain, "chosen_epoch": result.chosen_epoch},
         )
         write_warm_start(
             fn_args.serving_model_dir,
             result.ranker,
-            vocabularies,
-            config.plain.get(DATA_FINGERPRINT_KEY, ""),
+            inputs.vocabularies,
+            inputs.config.plain.get(DATA_FINGERPRINT_KEY, ""),
         )
     for folder in (fn_args.model_run_dir, os.path.dirname(fn_args.serving_model_dir)):
         write_json(os.path.join(folder, SUMMARY_FILE), summary)
@@ -114,10 +110,155 @@ def run_fn(fn_args: Any) -> None:
         checkpoints.remove()
 
 
+def train_worker(
+    arguments: dict[str, Any], strategy: tf.distribute.Strategy, scratch: str
+) -> dict[str, Any] | None:
+    """Trains together with the other workers; see :mod:`models.workers.process`.
+
+    Args:
+        arguments: what ``run_fn`` reads of its ``fn_args``.
+        strategy: over the workers.
+        scratch: folder for what only the chief's is kept of.
+
+    Returns:
+        In the chief, the plain values of the result, whose weights it has written.
+    """
+    fn_args = types.SimpleNamespace(**arguments)
+    group = WorkerGroup(strategy)
+    inputs = _Inputs.read(fn_args)
+    if not group.is_chief:
+        fn_args.model_run_dir = scratch
+    with _determinism(inputs.config.train.deterministic):
+        factory = inputs.make_factory(strategy)
+        checkpoints = inputs.find_checkpoints(factory, group)
+        result = inputs.fit(factory, fn_args.model_run_dir, checkpoints)
+        write_checkpoint(result.ranker, _weights(fn_args))
+    if not group.is_chief:
+        return None
+    return {"fit": result.to_plain(), "devices": strategy.num_replicas_in_sync}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """What a training reads, the same in every worker."""
+
+    config: RunConfig
+    custom_config: dict[str, Any]
+    transform_output: tft.TFTransformOutput
+    train_files: list[str]
+    validation_files: list[str]
+    profile: SequenceProfile | None
+    vocabularies: dict[str, Sequence[bytes]]
+
+    @staticmethod
+    def read(fn_args: Any) -> _Inputs:
+        config = read_run_config(fn_args.custom_config)
+        transform_output = tft.TFTransformOutput(fn_args.transform_output)
+        profile = read_profile(fn_args)
+        if profile is not None:
+            positives = round(profile.label_mean * profile.examples)
+            check_classes(profile.examples, positives, split=features.TRAIN_SPLIT)
+        return _Inputs(
+            config=config,
+            custom_config=fn_args.custom_config,
+            transform_output=transform_output,
+            train_files=list_files(fn_args.train_files, split=features.TRAIN_SPLIT),
+            validation_files=list_files(fn_args.eval_files, split=features.VALIDATION_SPLIT),
+            profile=profile,
+            vocabularies={
+                name: transform_output.vocabulary_by_name(name) for name in config.plan.vocabularies
+            },
+        )
+
+    def make_factory(self, strategy: tf.distribute.Strategy) -> RankerFactory:
+        return make_factory(self.config, self.transform_output, self.profile, strategy)
+
+    def find_checkpoints(
+        self, factory: RankerFactory, group: WorkerGroup | None = None
+    ) -> TrainingCheckpoints | None:
+        folder = self.custom_config.get(CHECKPOINTS_KEY)
+        if not folder:
+            return None
+        identity = training_identity(
+            self.config,
+            factory,
+            [*self.train_files, *self.validation_files],
+            self.vocabularies,
+            warm_start=self.custom_config.get(WARM_START_KEY),
+        )
+        if group is not None:
+            return WorkerCheckpoints(folder, identity, group)
+        return TrainingCheckpoints(folder, identity)
+
+    def fit(
+        self, factory: RankerFactory, run_dir: str, checkpoints: TrainingCheckpoints | None
+    ) -> FitResult:
+        return fit(
+            factory,
+            self.train_files,
+            self.validation_files,
+            run_dir=run_dir,
+            checkpoints=checkpoints,
+            prepare=self._prepare,
+        )
+
+    @property
+    def _prepare(self) -> Callable[[Ranker], WarmStartReport] | None:
+        earlier = self.custom_config.get(WARM_START_KEY)
+        if not earlier:
+            return None
+        return functools.partial(warm_start, vocabularies=self.vocabularies, model=earlier)
+
+
+def _fit_on_workers(
+    fn_args: Any,
+    cluster: Cluster,
+    factory: RankerFactory,
+    checkpoints: TrainingCheckpoints | None,
+) -> tuple[FitResult, int]:
+    """Announces the training and takes part in it; returns the result and the devices it had."""
+    folder = fn_args.custom_config.get(WORKERS_KEY)
+    if not folder or checkpoints is None:
+        raise ValueError(
+            f"custom_config: {WORKERS_KEY} and {CHECKPOINTS_KEY} are needed for several workers"
+        )
+    training = Training(
+        id=uuid.uuid4().hex,
+        addresses=cluster.addresses,
+        target=f"{__name__}.{train_worker.__name__}",
+        arguments={
+            "custom_config": fn_args.custom_config,
+            "transform_output": fn_args.transform_output,
+            "train_files": list(fn_args.train_files),
+            "eval_files": list(fn_args.eval_files),
+            "model_run_dir": fn_args.model_run_dir,
+        },
+    )
+    logger.info("training on %d workers: %s", len(cluster.addresses), list(cluster.addresses))
+    board = Board(folder)
+    board.announce(training)
+    try:
+        outcome = supervise(training, cluster, board)
+    except WorkerError as error:
+        raise WorkerError(
+            f"{error}; {checkpoints.describe_last()}; start all workers again to go on from there"
+        ) from error
+    ranker = factory.make()
+    read_checkpoint(ranker, _weights(fn_args))
+    return FitResult.from_plain(outcome["fit"], ranker), int(outcome["devices"])
+
+
+def _weights(fn_args: Any) -> str:
+    return os.path.join(fn_args.model_run_dir, CHECKPOINT)
+
+
 def make_factory(
-    config: RunConfig, transform_output: tft.TFTransformOutput, profile: SequenceProfile | None
+    config: RunConfig,
+    transform_output: tft.TFTransformOutput,
+    profile: SequenceProfile | None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> RankerFactory:
-    """Gathers what rankers are made from."""
+    """Gathers what rankers are made from; all devices here are used without a strategy."""
     plan = config.plan
     sizes = {
         name: int(transform_output.vocabulary_size_by_name(name)) for name in plan.vocabularies
@@ -127,43 +268,9 @@ def make_factory(
         model=config.model,
         train=config.train,
         vocabulary_sizes=sizes,
-        strategy=make_strategy(),
+        strategy=strategy or make_strategy(),
         profile=profile,
     )
-
-
-def find_checkpoints(
-    fn_args: Any,
-    config: RunConfig,
-    factory: RankerFactory,
-    files: Sequence[str],
-    vocabularies: Mapping[str, Sequence[bytes]],
-) -> TrainingCheckpoints | None:
-    """Finds the checkpoints of a training, and works out what identifies it.
-
-    Examples are known by the paths, sizes and times of their files: reading all of a large log
-    would take longer than what a checkpoint saves.
-    """
-    folder = fn_args.custom_config.get(CHECKPOINTS_KEY)
-    if not folder:
-        return None
-    earlier = fn_args.custom_config.get(WARM_START_KEY)
-    plain = json.loads(json.dumps(config.plain))
-    plain["train"].pop("checkpoint_minutes", None)
-    profile = factory.profile.to_json() if factory.profile else ""
-    identity = {
-        **plain,
-        "examples": _digest("\n".join(_describe_file(file) for file in files).encode()),
-        "vocabularies": {
-            name: {"entries": len(entries), "content": _digest(b"\n".join(entries))}
-            for name, entries in vocabularies.items()
-        },
-        "profile": _digest(profile.encode()),
-        "warm_start": read_index(earlier)["weights_digest"] if earlier else "",
-        "devices": factory.strategy.num_replicas_in_sync,
-        "tensorflow": tf.__version__,
-    }
-    return TrainingCheckpoints(folder, identity)
 
 
 def make_strategy() -> tf.distribute.Strategy:
@@ -181,7 +288,9 @@ def read_profile(fn_args: Any) -> SequenceProfile | None:
     return SequenceProfile.read(path) if path else None
 
 
-def _summary(config: RunConfig, factory: RankerFactory, result: FitResult) -> dict[str, Any]:
+def _summary(
+    config: RunConfig, factory: RankerFactory, result: FitResult, devices: int
+) -> dict[str, Any]:
     chosen = result.epochs[result.chosen_epoch - 1]
     ranker = result.ranker
     return {
@@ -198,7 +307,7 @@ def _summary(config: RunConfig, factory: RankerFactory, result: FitResult) -> di
         "padding_share": chosen.padding_share,
         "input_wait_share": chosen.input_wait_share,
         "memory_mb": memory_mb(),
-        "devices": factory.strategy.num_replicas_in_sync,
+        "devices": devices,
         "parameters": {
             "tables": sum(int(tf.size(table)) for table in ranker.tables),
             "dense": sum(int(tf.size(weight)) for weight in ranker.dense_weights),
@@ -206,15 +315,6 @@ def _summary(config: RunConfig, factory: RankerFactory, result: FitResult) -> di
         "vocabulary_sizes": dict(factory.vocabulary_sizes),
         "config": config.plain,
     }
-
-
-def _describe_file(path: str) -> str:
-    found = os.stat(path)
-    return f"{path} {found.st_size} {found.st_mtime_ns}"
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 @contextlib.contextmanager

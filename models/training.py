@@ -20,6 +20,7 @@ from models.ranker import Ranker
 from models.ranker_factory import RankerFactory
 from models.record_check import find_bad_record
 from models.tally import Tally
+from models.workers.group import WorkerGroup
 from schemas import features
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class TrainingLoop:
     ) -> None:
         self._factory = factory
         self._strategy = factory.strategy
+        self._workers = WorkerGroup(factory.strategy)
         self._files = list(train_files)
         self._examples = examples
         self._monitor = monitor or TrainingMonitor()
@@ -127,7 +129,8 @@ class TrainingLoop:
         title: str,
         *,
         tally: Tally | None = None,
-        after_step: Callable[[Tally], None] | None = None,
+        checkpoint: Callable[[Tally], None] | None = None,
+        checkpoint_due: Callable[[], bool] = bool,
     ) -> Epoch:
         """Trains on every example once.
 
@@ -135,7 +138,8 @@ class TrainingLoop:
             epoch: counts from 1; decides the order of the examples.
             title: how the progress calls this epoch.
             tally: what was done of this epoch already; it goes on from there.
-            after_step: called with the tally after each step.
+            checkpoint: called with the tally after each step at whose begin one was due.
+            checkpoint_due: whether one is; with several workers the chief's answer counts.
 
         Raises:
             TrainingError: the loss is no number, an example cannot be read, or the split has one
@@ -147,12 +151,12 @@ class TrainingLoop:
             self._files, shuffle_seed=config.seed * 1000 + epoch, skip_steps=tally.steps
         )
         if self._train_step is None:
-            self._train_step = self._compile(self._train_replica, dataset)
+            self._train_step = self._compile_step(dataset)
         began = reported = time.monotonic()
         for batch, waited in self._batches(dataset, self._files, features.TRAIN_SPLIT):
-            loss, rows, positives, events, padded = (
-                value.numpy() for value in self._train_step(batch)
-            )
+            due = tf.constant(float(self._workers.is_chief and checkpoint_due()), tf.float64)
+            sums = self._train_step(batch, due).numpy()
+            loss, rows, positives, events, padded, is_due = sums
             if not np.isfinite(loss):
                 raise TrainingError(
                     f"training: the loss is {loss} at step {tally.steps + 1} of epoch {epoch}; "
@@ -177,8 +181,8 @@ class TrainingLoop:
                 reported = now
                 note = f"{title}, loss {tally.mean_loss:.4f}"
                 _report(tally.examples, self._examples, note)
-            if after_step is not None:
-                after_step(tally)
+            if checkpoint is not None and is_due:
+                checkpoint(tally)
         check_classes(tally.examples, tally.positives, split=features.TRAIN_SPLIT)
         self._examples = tally.examples
         return Epoch(
@@ -201,24 +205,26 @@ class TrainingLoop:
         """
         dataset = self._dataset(files, shuffle_seed=None)
         if self._score_step is None:
-            self._score_step = self._compile(self._score_replica, dataset)
+            self._score_step = self._compile_scoring(dataset)
         pieces: list[tuple[Any, ...]] = []
         for batch, _ in self._batches(dataset, files, split):
             results = self._score_step(batch)
             local = [self._strategy.experimental_local_results(value) for value in results]
             pieces += list(zip(*local, strict=True))
         logits, labels, groups = (
-            np.concatenate([piece.numpy() for piece in column])
+            self._workers.gather(np.concatenate([piece.numpy() for piece in column]))
             for column in zip(*pieces, strict=True)
         )
         check_classes(len(labels), int(labels.sum()), split=split)
         probabilities = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
-        return {
+        found = {
             "auc": metrics.auc(labels, logits),
             "log_loss": metrics.log_loss(labels, probabilities),
             "calibration": metrics.calibration(labels, probabilities),
             "gauc": metrics.gauc(labels, logits, groups),
         }
+        # A last bit that differs on another machine must not make it choose another epoch.
+        return dict(zip(found, self._workers.from_chief(list(found.values())), strict=True))
 
     def _batches(
         self, dataset: Any, files: Sequence[str], split: str
@@ -246,52 +252,61 @@ class TrainingLoop:
     def _dataset(
         self, files: Sequence[str], *, shuffle_seed: int | None, skip_steps: int = 0
     ) -> Any:
-        """Batches of the global batch size, shared among the devices."""
+        """Batches of the global batch size, shared among the devices of all workers."""
         config = self._factory.train
 
-        def per_device(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            devices = context.num_replicas_in_sync // context.num_input_pipelines
+            first = context.input_pipeline_id * devices
             return make_dataset(
                 files,
                 self._factory.plan,
-                batch_size=context.get_per_replica_batch_size(config.batch_size),
+                batch_size=config.batch_size,
                 shuffle_seed=shuffle_seed,
                 shuffle_buffer=config.shuffle_buffer,
-                shard=(context.input_pipeline_id, context.num_input_pipelines),
-                skip=skip_steps * config.batch_size // context.num_input_pipelines,
+                shares=context.num_replicas_in_sync,
+                share=range(first, first + devices),
+                skip=skip_steps * config.batch_size,
             )
 
         if self._strategy.num_replicas_in_sync == 1:
-            return per_device(tf.distribute.InputContext())
-        return self._strategy.distribute_datasets_from_function(per_device)
+            return of_worker(tf.distribute.InputContext())
+        return self._strategy.distribute_datasets_from_function(of_worker)
 
-    def _compile(self, function: Any, dataset: Any) -> Any:
-        """Traces ``function`` once, for batches of any size."""
+    def _compile_step(self, dataset: Any) -> Any:
+        """Traces a step once, for batches of any size; it returns sums over all devices."""
 
+        @tf.function(input_signature=[dataset.element_spec, tf.TensorSpec([], tf.float64)])
+        def run(batch: Any, due: tf.Tensor) -> tf.Tensor:
+            sums = self._strategy.run(self._train_replica, args=(batch, due))
+            return self._strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+
+        return run
+
+    def _compile_scoring(self, dataset: Any) -> Any:
+        """Traces scoring once, for batches of any size."""
+
+        @tf.function(input_signature=[dataset.element_spec])
         def run(batch: Any) -> Any:
-            return self._strategy.run(function, args=(batch,))
+            return self._strategy.run(self._score_replica, args=(batch,))
 
-        if function == self._train_replica:
-            inner = run
+        return run
 
-            def run(batch: Any) -> Any:
-                return tuple(
-                    self._strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
-                    for value in inner(batch)
-                )
-
-        return tf.function(run, input_signature=[dataset.element_spec])
-
-    def _train_replica(self, batch: Any) -> tuple[tf.Tensor, ...]:
+    def _train_replica(self, batch: Any, due: tf.Tensor) -> tf.Tensor:
+        """Returns loss, rows, positives, events, padded events and ``due``, float64 [6]."""
         results = self.ranker.train_step(batch)
         labels = batch[features.LABEL]
         lengths = batch[features.HISTORY_ITEM_ID].row_lengths()
-        return (
+        values = (
             results["total_loss"],
             tf.size(labels),
             tf.reduce_sum(labels),
             tf.reduce_sum(lengths),
             padded_events(lengths, self.ranker.length_groups),
+            due,
         )
+        # One vector is one message to the other workers.
+        return tf.stack([tf.cast(value, tf.float64) for value in values])
 
     def _score_replica(self, batch: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return self.ranker(batch, training=False), batch[features.LABEL], batch[USER_GROUP]

@@ -75,7 +75,7 @@ def _dispatch(arguments: argparse.Namespace, passed_on: list[str]) -> int:
         from pipeline.commands import serve
 
         return serve.main(arguments)
-    if arguments.command in serving_commands.NAMES:
+    if arguments.command in (*serving_commands.NAMES, "worker"):
         return importlib.import_module(f"pipeline.commands.{arguments.command}").main(arguments)
     from pipeline.commands import config
 
@@ -111,6 +111,18 @@ def _parser() -> argparse.ArgumentParser:
         "--snapshot-output", metavar="DIR", help="folder of the new history snapshot"
     )
     examples.set_defaults(passes_on=True)
+
+    worker = commands.add_parser(
+        "worker",
+        help="take part in the training of a run on several machines",
+        description="Takes part in the training of a run, whose chief is `lengthwise run` with the "
+        "same configuration elsewhere; run.root is a folder that both see. Waits for it, and ends "
+        "with it. Exit code 0: done; 2: bad configuration; 1: this or another worker failed.",
+    )
+    _add_config(worker)
+    worker.add_argument(
+        "--index", type=int, metavar="N", help="place in train.workers, from 1; else TF_CONFIG's"
+    )
 
     experiment = commands.add_parser(
         "experiment",

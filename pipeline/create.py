@@ -28,6 +28,7 @@ from components.trainer.component import ProfiledTrainer
 from components.transform.component import OrderedTransform
 from models.config import ModelConfig, TrainConfig
 from models.warm_start_index import read_index
+from models.workers import board as workers
 from pipeline.prepare import (
     CHECKPOINTS,
     FAILED_DEAD_LETTER,
@@ -130,6 +131,7 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         custom_config={
             **_custom_config(prepared, for_transform=False),
             "checkpoints": str(root / CHECKPOINTS),
+            "workers": str(root / workers.FOLDER),
             **_warm_start(prepared),
         },
     ).with_id("Trainer")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from rich.table import Table
 
 from beam_jobs.errors import InputError
 from models.plan import make_plan
+from models.workers.board import FOLDER as WORKERS
+from models.workers.board import Board
+from models.workers.cluster import read_cluster
+from models.workers.errors import WorkerError
 from pipeline import lock
 from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.environment import prepare_environment
@@ -63,8 +68,14 @@ def check_run(config: RunConfig) -> None:
     history = config.data.history
     try:
         make_plan(description, config.model, history.protocol.value, history.max_length)
+        cluster = read_cluster(config.train.workers, os.environ)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if cluster is not None and not cluster.is_chief:
+        raise ConfigError(
+            f"by TF_CONFIG this is {cluster.name(cluster.index)}; `lengthwise worker CONFIG` is "
+            "accepted there, and `lengthwise run` for the chief"
+        )
 
 
 def _run(config: RunConfig, root: Path, summary_path: Path | None) -> int:
@@ -119,6 +130,10 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
                 _mark_snapshot(summary.snapshot, refused=True)
             where = screen.current or "the run"
             summary.error = f"{where}: {_message(error)}"
+        finally:
+            if read_cluster(config.train.workers, os.environ) is not None:
+                # Workers that still wait: the training was answered from the cache, or not reached.
+                Board(root / WORKERS).close()
         summary.steps = {
             step: {"seconds": seconds, "cached": step in screen.cached}
             for step, seconds in screen.seconds.items()
@@ -156,7 +171,15 @@ def _message(error: BaseException) -> str:
     from models.checkpoints import CheckpointError
     from models.training import TrainingError
 
-    ours = (ConfigError, InputError, DataRefused, PushFailed, TrainingError, CheckpointError)
+    ours = (
+        ConfigError,
+        InputError,
+        DataRefused,
+        PushFailed,
+        TrainingError,
+        CheckpointError,
+        WorkerError,
+    )
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the next run picks up"
     if isinstance(error, OSError) and error.filename:

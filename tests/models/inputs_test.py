@@ -79,10 +79,25 @@ def test_order_follows_from_names_and_contents_not_from_the_folder(
     assert read(copies, plan, shuffle_seed=1) == expected
 
 
-def test_shards_share_the_rows(files: list[str], plan: RankerPlan) -> None:
-    parts = [read(files, plan, shuffle_seed=1, shard=(index, 2)) for index in range(2)]
-    assert sorted(parts[0] + parts[1]) == list(range(50))
-    assert abs(len(parts[0]) - len(parts[1])) <= 1
+def test_the_shares_of_all_devices_are_the_batches_of_one(
+    files: list[str], plan: RankerPlan
+) -> None:
+    def batches(**arguments: Any) -> list[list[int]]:
+        found = make_dataset(files, plan, batch_size=7, shuffle_seed=1, **arguments)
+        return [batch["item_id"].numpy().tolist() for batch in found]
+
+    whole = batches(skip=14)
+    one, two = (
+        batches(skip=14, shares=3, share=range(1)),
+        batches(skip=14, shares=3, share=range(1, 3)),
+    )
+    # 36 rows in batches of 7: the last batch has one row, so two of its shares are empty.
+    assert [len(batch) for batch in whole] == [7] * 5 + [1]
+    assert (len(one), len(two)) == (6, 12)
+    for index, batch in enumerate(whole):
+        assert batch[0::3] == one[index]
+        assert batch[1::3] == two[2 * index]
+        assert batch[2::3] == two[2 * index + 1]
 
 
 def test_histories_stay_ragged(files: list[str], plan: RankerPlan) -> None:

@@ -8,6 +8,7 @@ trains in FOLDER and kills itself, kill -9, at the checkpoint number SAVE of thi
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ from models.fitting import FitResult, fit
 from models.plan import FIELDS, FIRST_INDEX, NUMBERS, USER_GROUP, Category, Number, RankerPlan
 from models.ranker_factory import RankerFactory
 from models.training_checkpoints import TrainingCheckpoints
+from models.workers.checkpoints import WorkerCheckpoints
+from models.workers.group import WorkerGroup
 from schemas import features
 from schemas.dataset_sections import FieldType, Scale
 from schemas.loading import build
@@ -89,6 +92,29 @@ def train(folder: Path, checkpoints: TrainingCheckpoints | None, **changes: Any)
     )
 
 
+def train_worker(
+    arguments: dict[str, Any], strategy: tf.distribute.Strategy, scratch: str
+) -> dict[str, Any]:
+    """Trains as one of several workers; see :mod:`models.workers.process`."""
+    tf.config.experimental.enable_op_determinism()
+    folder, group = Path(arguments["folder"]), WorkerGroup(strategy)
+    checkpoints = WorkerCheckpoints(
+        str(folder / "checkpoints"), {"model": MODEL, "train": TRAIN}, group
+    )
+    if "kill" in arguments and arguments["kill"]["worker"] == group.index:
+        _kill_at(arguments["kill"]["save"], "after", WorkerCheckpoints)
+    factory = make_factory(arguments["model"], arguments["train"])
+    result = fit(
+        dataclasses.replace(factory, strategy=strategy),
+        [str(folder / name) for name in ("train_0", "train_1.gz")],
+        [str(folder / "validation")],
+        run_dir=scratch,
+        checkpoints=checkpoints,
+    )
+    np.savez(folder / f"weights-{group.index}.npz", *weights_of(result))
+    return result.to_plain()
+
+
 def make_checkpoints(folder: Path) -> TrainingCheckpoints:
     """Returns the checkpoints that a killed training goes on from."""
     return TrainingCheckpoints(str(folder / "checkpoints"), {"model": MODEL, "train": TRAIN})
@@ -133,10 +159,12 @@ def serialize(row: dict[str, Any]) -> bytes:
     return bytes(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
 
 
-def _kill_at(number: int, moment: str) -> None:
+def _kill_at(
+    number: int, moment: str, kind: type[TrainingCheckpoints] = TrainingCheckpoints
+) -> None:
     """Kills this process at a checkpoint."""
     saves = 0
-    save, rename = TrainingCheckpoints.save, os.rename
+    save, rename = kind.save, os.rename
 
     def kill() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -156,7 +184,7 @@ def _kill_at(number: int, moment: str) -> None:
             kill()
         rename(source, target)
 
-    TrainingCheckpoints.save = counted  # type: ignore[method-assign]
+    kind.save = counted  # type: ignore[method-assign]
     os.rename = renamed  # type: ignore[assignment]
 
 

@@ -1,0 +1,1 @@
+"""Training on several workers, a process each."""

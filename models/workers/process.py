@@ -1,0 +1,115 @@
+"""The process that trains: one worker's share, in a TensorFlow of its own.
+
+    python -m models.workers.process FOLDER
+
+A strategy over several workers must be made before TensorFlow does anything else, and in a run it
+has already transformed the examples; so each worker trains in a new process. The folder holds
+``training.json`` with ``target`` and ``arguments``; ``target(arguments, strategy, folder)`` is
+called, and what it returns is written to ``outcome.json``, with an error to ``error``. Records of
+the progress logger go to ``progress.jsonl``. The process ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+PROGRESS_LOGGER = "lengthwise.progress"
+TRAINING_FILE = "training.json"
+OUTCOME_FILE = "outcome.json"
+PROGRESS_FILE = "progress.jsonl"
+
+# A worker whose port nobody can reach; one that never starts is noticed earlier, by its signs.
+_CONNECT_SECONDS = 50
+# Above the time after which its signs tell that a worker has gone: their message is clearer.
+_HEARTBEAT_SECONDS = 50
+
+_PROGRESS_VALUES = ("done", "advance", "total", "unit", "note", "line")
+
+
+def make_workers_strategy() -> Any:
+    """Makes the strategy over the workers in ``TF_CONFIG``; nothing of TensorFlow ran before."""
+    import tensorflow as tf
+    from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+    from tensorflow.python.eager import context
+
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    tasks = len(resolver.cluster_spec().as_dict()["worker"])
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        cluster_register_timeout_in_ms=_CONNECT_SECONDS * 1000,
+        heartbeat_timeout_in_ms=_HEARTBEAT_SECONDS * 1000,
+        coordinated_jobs=[coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=tasks)],
+    )
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    # Every worker has a share, which may be empty, of every batch.
+    strategy.extended.experimental_enable_get_next_as_optional = False
+    return strategy
+
+
+class _ProgressWriter(logging.Handler):
+    """Writes progress as lines of JSON."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(logging.INFO)
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Appends one record."""
+        values = {key: record.__dict__[key] for key in _PROGRESS_VALUES if key in record.__dict__}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"message": record.getMessage(), "values": values}) + "\n")
+
+
+def main(folder: Path) -> int:
+    """Trains as ``training.json`` says."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    progress = logging.getLogger(PROGRESS_LOGGER)
+    progress.setLevel(logging.INFO)
+    progress.addHandler(_ProgressWriter(folder / PROGRESS_FILE))
+    training = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
+    try:
+        strategy = make_workers_strategy()
+        module, _, function = training["target"].rpartition(".")
+        target = getattr(importlib.import_module(module), function)
+        result = target(training["arguments"], strategy, str(folder))
+        _write_outcome(folder, {"result": result})
+        from models.workers.group import WorkerGroup
+
+        WorkerGroup(strategy).from_chief([0.0])
+        return 0
+    except Exception as error:
+        traceback.print_exc()
+        _write_outcome(folder, {"error": str(error), "type": type(error).__name__})
+        return 1
+
+
+def _write_outcome(folder: Path, outcome: dict[str, Any]) -> None:
+    temporary = folder / f".{OUTCOME_FILE}"
+    temporary.write_text(json.dumps(outcome), encoding="utf-8")
+    os.replace(temporary, folder / OUTCOME_FILE)
+
+
+def _end_with_parent() -> None:
+    while sys.stdin.buffer.read(1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    code = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not through the end of TensorFlow: its services would wait for those of the other workers.
+    os._exit(code)

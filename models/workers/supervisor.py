@@ -1,0 +1,206 @@
+"""Starts this worker's training process and watches over it and over the other workers.
+
+The watching process knows nothing of TensorFlow, whose own messages about a lost worker come late
+and name neither the cause nor, at times, the worker.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from models.workers.board import Board, Sign, State, Training
+from models.workers.cluster import TF_CONFIG, Cluster
+from models.workers.errors import WorkerError
+from models.workers.process import OUTCOME_FILE, PROGRESS_FILE, PROGRESS_LOGGER, TRAINING_FILE
+
+BEAT_SECONDS = 1.0
+JOIN_SECONDS = 40.0
+SILENT_SECONDS = 30.0
+
+# Errors of TensorFlow that may follow from the end of another worker.
+FOLLOWING_ERRORS = (
+    "AbortedError",
+    "CancelledError",
+    "DeadlineExceededError",
+    "FailedPreconditionError",
+    "InternalError",
+    "UnavailableError",
+    "UnknownError",
+)
+# Errors whose whole text is meant for people.
+CLEAR_ERRORS = ("TrainingError", "CheckpointError", "UnreadableCheckpointError", "WarmStartError")
+
+logger = logging.getLogger(__name__)
+progress = logging.getLogger(PROGRESS_LOGGER)
+
+Clock = Callable[[], float]
+
+
+class PeerWatch:
+    """Finds out which of the other workers has failed, gone or never come.
+
+    Args:
+        board: where they show their signs.
+        training: id of the training.
+        cluster: the workers.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, board: Board, training: str, cluster: Cluster, clock: Clock = time.monotonic
+    ) -> None:
+        self._board = board
+        self._training = training
+        self._cluster = cluster
+        self._clock = clock
+        # The chief tells the others what it finds out.
+        peers = range(1, len(cluster.addresses)) if cluster.is_chief else range(1)
+        self._began = clock()
+        self._changed = dict.fromkeys(peers, self._began)
+        self._last: dict[int, Sign | None] = dict.fromkeys(peers)
+
+    def fault(self) -> str | None:
+        """Says which worker is lost and why, or nothing."""
+        for index in self._changed:
+            fault = self._fault_of(index)
+            if fault:
+                return fault
+        return None
+
+    def _fault_of(self, index: int) -> str | None:
+        now, sign, name = self._clock(), self._board.sign(index), self._cluster.name(index)
+        if sign is not None and sign.training == self._training:
+            if sign.state is State.FAILED:
+                return sign.reason
+            if sign.state is State.DONE:
+                return None
+            if sign != self._last[index]:
+                self._last[index], self._changed[index] = sign, now
+        if self._last[index] is None:
+            if now - self._began < JOIN_SECONDS:
+                return None
+            return (
+                f"{name} has not joined within {JOIN_SECONDS:.0f} s; `lengthwise worker CONFIG "
+                f"--index {index}` must run there and see {self._board.folder}"
+            )
+        if now - self._changed[index] < SILENT_SECONDS:
+            return None
+        return f"{name} has given no sign of life for {SILENT_SECONDS:.0f} s"
+
+
+def supervise(training: Training, cluster: Cluster, board: Board) -> Any:
+    """Trains this worker's share and returns the result.
+
+    Raises:
+        WorkerError: this worker or another one failed; it is named, with the reason.
+    """
+    scratch = Path(tempfile.mkdtemp(prefix="lengthwise-worker-"))
+    board.show(cluster.index, Sign(training=training.id, state=State.RUNNING))
+    child = _start(training, cluster, scratch)
+    try:
+        result = _watch(child, training, cluster, board, scratch)
+    except BaseException as error:
+        own = f"{cluster.name(cluster.index)}: {str(error) or type(error).__name__}"
+        reason = str(error) if isinstance(error, WorkerError) else own
+        board.show(cluster.index, Sign(training=training.id, state=State.FAILED, reason=reason))
+        raise
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+        assert child.stdin is not None
+        child.stdin.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+    board.show(cluster.index, Sign(training=training.id, state=State.DONE))
+    return result
+
+
+def _start(training: Training, cluster: Cluster, scratch: Path) -> subprocess.Popen[bytes]:
+    content = {"target": training.target, "arguments": training.arguments}
+    (scratch / TRAINING_FILE).write_text(json.dumps(content), encoding="utf-8")
+    top = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        [sys.executable, "-m", "models.workers.process", str(scratch)],
+        # Its end tells the process that this one has gone.
+        stdin=subprocess.PIPE,
+        env={
+            **os.environ,
+            TF_CONFIG: cluster.tf_config,
+            "PYTHONPATH": path,
+            "TF_USE_LEGACY_KERAS": "1",
+        },
+    )
+
+
+def _watch(
+    child: subprocess.Popen[bytes],
+    training: Training,
+    cluster: Cluster,
+    board: Board,
+    scratch: Path,
+) -> Any:
+    watch = PeerWatch(board, training.id, cluster)
+    position = 0
+
+    def beat() -> None:
+        nonlocal position
+        board.show(cluster.index, Sign(training=training.id, state=State.RUNNING))
+        position = _forward_progress(scratch / PROGRESS_FILE, position)
+        fault = watch.fault()
+        if fault:
+            raise WorkerError(fault)
+        time.sleep(BEAT_SECONDS)
+
+    while child.poll() is None:
+        beat()
+    outcome = _outcome(scratch, child.returncode)
+    if "error" not in outcome:
+        return outcome["result"]
+    if not outcome["own"]:
+        # The other worker's own words tell more than what its end did to this one.
+        deadline = time.monotonic() + SILENT_SECONDS + BEAT_SECONDS
+        while time.monotonic() < deadline:
+            beat()
+    raise WorkerError(f"{cluster.name(cluster.index)}: {outcome['error']}")
+
+
+def _outcome(scratch: Path, code: int) -> dict[str, Any]:
+    try:
+        outcome = json.loads((scratch / OUTCOME_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+        # TensorFlow aborts a process that has lost the others.
+        return {"error": f"its training process ended {how}", "own": code != -signal.SIGABRT}
+    if "error" in outcome:
+        outcome["own"] = outcome["type"] not in FOLLOWING_ERRORS
+        if outcome["type"] not in CLEAR_ERRORS:
+            first_line = outcome["error"].strip().partition("\n")[0]
+            outcome["error"] = f"{outcome['type']}: {first_line}"
+    return dict(outcome)
+
+
+def _forward_progress(path: Path, position: int) -> int:
+    """Passes on what the training process reported; returns how much of the file was read."""
+    if not path.exists():
+        return position
+    with path.open("rb") as file:
+        file.seek(position)
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            position += len(line)
+            record = json.loads(line)
+            progress.info(record["message"], extra=record["values"])
+    return position
