@@ -25,6 +25,15 @@ EXTRA_INPUTS = (features.USER_ID, features.HISTORY_LENGTH, features.HISTORY_LENG
 
 TYPED_EXPOSURE = "typed_exposure"
 
+# What Transform depends on; the rest of the model section must not invalidate its cache.
+TRANSFORM_KEYS = (
+    "inputs",
+    "inputs_excluded",
+    "extra_inputs",
+    "action_fusion",
+    "vocabulary_min_count",
+)
+
 # A bucket for each of 2^bits hashes.
 MAX_BUCKET_BITS = 16
 

@@ -79,9 +79,9 @@ def run_fn(fn_args: Any) -> None:
         models.training.TrainingError: nothing usable can come of the examples.
         ValueError: the configuration cannot be used.
     """
-    inputs = _Inputs.read(fn_args)
+    inputs = TrainingInputs.read(fn_args)
     cluster = read_cluster(inputs.config.train.workers, os.environ)
-    with _determinism(inputs.config.train.deterministic):
+    with determinism(inputs.config.train.deterministic):
         factory = inputs.make_factory(make_strategy())
         checkpoints = inputs.find_checkpoints(factory)
         if cluster is None:
@@ -125,10 +125,10 @@ def train_worker(
     """
     fn_args = types.SimpleNamespace(**arguments)
     group = WorkerGroup(strategy)
-    inputs = _Inputs.read(fn_args)
+    inputs = TrainingInputs.read(fn_args)
     if not group.is_chief:
         fn_args.model_run_dir = scratch
-    with _determinism(inputs.config.train.deterministic):
+    with determinism(inputs.config.train.deterministic):
         factory = inputs.make_factory(strategy)
         checkpoints = inputs.find_checkpoints(factory, group)
         result = inputs.fit(factory, fn_args.model_run_dir, checkpoints)
@@ -139,7 +139,7 @@ def train_worker(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Inputs:
+class TrainingInputs:
     """What a training reads, the same in every worker."""
 
     config: RunConfig
@@ -151,14 +151,14 @@ class _Inputs:
     vocabularies: dict[str, Sequence[bytes]]
 
     @staticmethod
-    def read(fn_args: Any) -> _Inputs:
+    def read(fn_args: Any) -> TrainingInputs:
         config = read_run_config(fn_args.custom_config)
         transform_output = tft.TFTransformOutput(fn_args.transform_output)
         profile = read_profile(fn_args)
         if profile is not None:
             positives = round(profile.label_mean * profile.examples)
             check_classes(profile.examples, positives, split=features.TRAIN_SPLIT)
-        return _Inputs(
+        return TrainingInputs(
             config=config,
             custom_config=fn_args.custom_config,
             transform_output=transform_output,
@@ -318,7 +318,7 @@ def _summary(
 
 
 @contextlib.contextmanager
-def _determinism(wanted: bool) -> Iterator[None]:
+def determinism(wanted: bool) -> Iterator[None]:
     """Switches deterministic kernels on, and off again for what runs later in this process."""
     if not wanted:
         yield

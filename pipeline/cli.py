@@ -75,7 +75,7 @@ def _dispatch(arguments: argparse.Namespace, passed_on: list[str]) -> int:
         from pipeline.commands import serve
 
         return serve.main(arguments)
-    if arguments.command in (*serving_commands.NAMES, "worker"):
+    if arguments.command in (*serving_commands.NAMES, "tune", "worker"):
         return importlib.import_module(f"pipeline.commands.{arguments.command}").main(arguments)
     from pipeline.commands import config
 
@@ -123,6 +123,15 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument(
         "--index", type=int, metavar="N", help="place in train.workers, from 1; else TF_CONFIG's"
     )
+
+    tune = commands.add_parser(
+        "tune",
+        help="search keys of the configuration by the validation AUC",
+        description="Trains with values from the ranges of the tune section, on the examples of "
+        "the run, and writes the best configuration to <run.root>/tune/best.yaml. Started again, "
+        "it goes on. Exit code 0: done; 2: bad input or configuration; 1: anything else.",
+    )
+    _add_config(tune)
 
     experiment = commands.add_parser(
         "experiment",

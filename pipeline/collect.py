@@ -23,7 +23,7 @@ _RUN_CONTEXT = "pipeline_run"
 
 def collect(summary: Summary, root: Path) -> None:
     """Fills in what the last run of ``root`` left in its artifacts."""
-    for artifact_type, artifact in _artifacts_of_last_run(root / METADATA):
+    for artifact_type, artifact in artifacts_of_last_run(root / METADATA):
         folder = Path(artifact.uri)
         if artifact_type == "Examples" and (folder / REPORT).exists():
             report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def collect(summary: Summary, root: Path) -> None:
                 summary.refusals = [push["reason"]]
 
 
-def _artifacts_of_last_run(
+def artifacts_of_last_run(
     database: Path,
 ) -> Iterator[tuple[str, metadata_store_pb2.Artifact]]:
     config = metadata_store_pb2.ConnectionConfig()

@@ -11,6 +11,7 @@ import yaml
 from beam_jobs.config import DataConfig
 from components.config import EvaluationConfig, PushConfig
 from models.config import ModelConfig, TrainConfig
+from models.tuning.config import TuneConfig, apply, look_up
 from schemas.loading import STRICT, apply_overrides, build, read_yaml, to_plain
 from serving.canary.config import CanaryConfig
 
@@ -49,6 +50,7 @@ class RunConfig:
         evaluation: what it must reach.
         canary: what it must show in a server.
         push: where a good model goes.
+        tune: what a search tries; a run does not read it.
     """
 
     __pydantic_config__ = STRICT
@@ -60,14 +62,33 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     canary: CanaryConfig = field(default_factory=CanaryConfig)
     push: PushConfig = field(default_factory=PushConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
 
     def __post_init__(self) -> None:
         self.model.fusion(self.data.history.protocol.value)
+        check_searched_keys(self)
 
     @property
     def destination(self) -> Path:
         """Folder that models are pushed to."""
         return Path(self.push.destination or Path(self.run.root) / "serving")
+
+
+def check_searched_keys(config: RunConfig) -> None:
+    """Refuses a search over values that the configuration does not accept.
+
+    Combinations of several keys are not tried; a trial that cannot be is passed over.
+
+    Raises:
+        ValueError: names the key and the value.
+    """
+    plain = {**to_plain(config), "tune": {}}
+    for key, searched in config.tune.keys.items():
+        for value in searched.samples(look_up(plain, key)):
+            try:
+                build(RunConfig, apply(plain, {key: value}), where="there")
+            except ValueError as error:
+                raise ValueError(f"tune.keys.{key}: {value!r} cannot be tried; {error}") from error
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:

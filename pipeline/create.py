@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import transform_pb2
 from tfx.types import standard_artifacts
-from tfx.types.channel import Channel
+from tfx.types.channel import BaseChannel, Channel
 
 from components.baseline.strategy import OtherBlessedModelStrategy
 from components.evaluation.eval_config import EXTRACTORS_MODULE, build_eval_config
@@ -26,7 +28,7 @@ from components.sequence_profile.component import SequenceProfile
 from components.serving_canary.component import ServingCanary
 from components.trainer.component import ProfiledTrainer
 from components.transform.component import OrderedTransform
-from models.config import ModelConfig, TrainConfig
+from models.config import TRANSFORM_KEYS, ModelConfig, TrainConfig
 from models.warm_start_index import read_index
 from models.workers import board as workers
 from pipeline.prepare import (
@@ -41,14 +43,6 @@ from schemas import features
 from schemas.loading import to_plain
 
 METADATA = "metadata.sqlite"
-# What Transform depends on; the rest of the model section must not invalidate its cache.
-_TRANSFORM_KEYS = (
-    "inputs",
-    "inputs_excluded",
-    "extra_inputs",
-    "action_fusion",
-    "vocabulary_min_count",
-)
 _EVALUATION_SOURCES = (
     "schemas",
     "components/evaluation",
@@ -75,6 +69,80 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         run_id: differs from run to run; the pusher is never answered from the cache.
         beam_args: flags for Beam.
     """
+    config, root = prepared.config, prepared.root
+    data = prepare_examples(prepared)
+    trainer = ProfiledTrainer(
+        examples=data.transformed,
+        transform_graph=data.transform_graph,
+        profile=data.profile,
+        run_fn="models.trainer.run_fn",
+        train_split=features.TRAIN_SPLIT,
+        eval_split=features.VALIDATION_SPLIT,
+        custom_config={
+            **trainer_config(prepared),
+            "checkpoints": str(root / CHECKPOINTS),
+            "workers": str(root / workers.FOLDER),
+            **_warm_start(prepared),
+        },
+    ).with_id("Trainer")
+    resolver = Resolver(
+        strategy_class=OtherBlessedModelStrategy,
+        model=Channel(type=standard_artifacts.Model),
+        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+        infra_blessing=Channel(type=standard_artifacts.InfraBlessing),
+        candidate=trainer.outputs["model"],
+    ).with_id("Resolver")
+    evaluator = Evaluator(
+        examples=data.raw,
+        example_splits=[features.TEST_SPLIT],
+        model=trainer.outputs["model"],
+        baseline_model=resolver.outputs["model"],
+        eval_config=build_eval_config(
+            config.evaluation,
+            source_hash=source_hash(*_EVALUATION_SOURCES),
+        ),
+        module_path=EXTRACTORS_MODULE,
+    )
+    canary = ServingCanary(
+        model=trainer.outputs["model"],
+        examples=data.raw,
+        model_blessing=evaluator.outputs["blessing"],
+        config=to_plain(config.canary),
+        source_hash=source_hash("schemas", "serving", "components/serving_canary"),
+    )
+    pusher = VersionedPusher(
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=canary.outputs["infra_blessing"] if config.canary.enabled else None,
+        destination=str(config.destination.resolve()),
+        run_id=run_id,
+    ).with_id("Pusher")
+    return make_pipeline(
+        prepared,
+        [
+            *data.components,
+            trainer,
+            resolver,
+            evaluator,
+            *([canary] if config.canary.enabled else []),
+            pusher,
+        ],
+        beam_args,
+    )
+
+
+class Examples(NamedTuple):
+    """The steps from the raw log to transformed examples, and what later steps read of them."""
+
+    components: list[BaseNode]
+    raw: BaseChannel
+    transformed: BaseChannel
+    transform_graph: BaseChannel
+    profile: BaseChannel
+
+
+def prepare_examples(prepared: Prepared) -> Examples:
+    """Makes the steps that check, profile and transform the examples."""
     config, root = prepared.config, prepared.root
     example_gen = HistoryExampleGen(
         # Neither changes the examples, so neither may invalidate them.
@@ -121,55 +189,7 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
         disable_statistics=True,
     ).with_id("Transform")
     transform.add_upstream_node(gate)
-    trainer = ProfiledTrainer(
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        profile=profile.outputs["profile"],
-        run_fn="models.trainer.run_fn",
-        train_split=features.TRAIN_SPLIT,
-        eval_split=features.VALIDATION_SPLIT,
-        custom_config={
-            **_custom_config(prepared, for_transform=False),
-            "checkpoints": str(root / CHECKPOINTS),
-            "workers": str(root / workers.FOLDER),
-            **_warm_start(prepared),
-        },
-    ).with_id("Trainer")
-    resolver = Resolver(
-        strategy_class=OtherBlessedModelStrategy,
-        model=Channel(type=standard_artifacts.Model),
-        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
-        infra_blessing=Channel(type=standard_artifacts.InfraBlessing),
-        candidate=trainer.outputs["model"],
-    ).with_id("Resolver")
-    evaluator = Evaluator(
-        examples=examples,
-        example_splits=[features.TEST_SPLIT],
-        model=trainer.outputs["model"],
-        baseline_model=resolver.outputs["model"],
-        eval_config=build_eval_config(
-            config.evaluation,
-            source_hash=source_hash(*_EVALUATION_SOURCES),
-        ),
-        module_path=EXTRACTORS_MODULE,
-    )
-    canary = ServingCanary(
-        model=trainer.outputs["model"],
-        examples=examples,
-        model_blessing=evaluator.outputs["blessing"],
-        config=to_plain(config.canary),
-        source_hash=source_hash("schemas", "serving", "components/serving_canary"),
-    )
-    pusher = VersionedPusher(
-        model=trainer.outputs["model"],
-        model_blessing=evaluator.outputs["blessing"],
-        infra_blessing=canary.outputs["infra_blessing"] if config.canary.enabled else None,
-        destination=str(config.destination.resolve()),
-        run_id=run_id,
-    ).with_id("Pusher")
-    return Pipeline(
-        pipeline_name=config.run.name,
-        pipeline_root=str(root / PIPELINE),
+    return Examples(
         components=[
             example_gen,
             statistics_gen,
@@ -178,23 +198,39 @@ def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -
             gate,
             profile,
             transform,
-            trainer,
-            resolver,
-            evaluator,
-            *([canary] if config.canary.enabled else []),
-            pusher,
         ],
+        raw=examples,
+        transformed=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        profile=profile.outputs["profile"],
+    )
+
+
+def make_pipeline(
+    prepared: Prepared, components: Sequence[BaseNode], beam_args: Sequence[str]
+) -> Pipeline:
+    """Makes a pipeline of the run; all pipelines of a run share its cache."""
+    root = prepared.root
+    return Pipeline(
+        pipeline_name=prepared.config.run.name,
+        pipeline_root=str(root / PIPELINE),
+        components=list(components),
         enable_cache=True,
         metadata_connection_config=sqlite_metadata_connection_config(str(root / METADATA)),
         beam_pipeline_args=list(beam_args),
     )
 
 
+def trainer_config(prepared: Prepared) -> dict[str, str]:
+    """Returns what a training is told of the run."""
+    return _custom_config(prepared, for_transform=False)
+
+
 def _custom_config(prepared: Prepared, *, for_transform: bool) -> dict[str, str]:
     config = prepared.config
     model, train = config.model, config.train
     if for_transform:
-        kept = {key: getattr(model, key) for key in _TRANSFORM_KEYS}
+        kept = {key: getattr(model, key) for key in TRANSFORM_KEYS}
         model, train = dataclasses.replace(ModelConfig(), **kept), TrainConfig()
     values = {
         "description": to_plain(prepared.description),

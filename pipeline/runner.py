@@ -7,18 +7,22 @@ import os
 import shutil
 import tempfile
 import uuid
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 from pipeline.create import create_pipeline
 from pipeline.prepare import Prepared
+
+CreatePipeline: TypeAlias = Callable[[Prepared, str, Sequence[str]], Pipeline]
 
 # Without a container image named, each component would build a source distribution of TFX.
 DEFAULT_BEAM_ARGS = (
@@ -81,8 +85,15 @@ class WatchedDagRunner(LocalDagRunner):
             self._watcher.finish(cached=_is_cached(connection, execution))
 
 
-def run_pipeline(prepared: Prepared, watcher: Watcher) -> None:
-    """Runs the pipeline; temporary files stay inside the run's folder and are removed.
+def run_pipeline(
+    prepared: Prepared, watcher: Watcher, *, create: CreatePipeline = create_pipeline
+) -> None:
+    """Runs a pipeline; temporary files stay inside the run's folder and are removed.
+
+    Args:
+        prepared: the run, its inputs found and checked.
+        watcher: is told of each step.
+        create: makes the pipeline from the run, an id of its own and flags for Beam.
 
     Raises:
         Exception: whatever the failing step raised.
@@ -96,7 +107,7 @@ def run_pipeline(prepared: Prepared, watcher: Watcher) -> None:
         given = prepared.config.run.beam_args
         chosen = any(flag.startswith("--runner") for flag in given)
         beam_args = given if chosen else (*DEFAULT_BEAM_ARGS, *given)
-        pipeline = create_pipeline(prepared, uuid.uuid4().hex, beam_args)
+        pipeline = create(prepared, uuid.uuid4().hex, beam_args)
         WatchedDagRunner(watcher).run(pipeline)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

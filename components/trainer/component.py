@@ -14,7 +14,8 @@ from tfx.types.component_spec import ChannelParameter
 from tfx.types.standard_component_specs import TrainerSpec
 
 from components.artifacts import SequenceProfile
-from components.trainer.executor import PROFILE_KEY, Executor
+from components.profile_path import PROFILE_KEY
+from components.trainer.executor import Executor
 
 
 class ProfiledTrainerSpec(TrainerSpec):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from typing import Any
 
 from tfx.components.trainer.executor import GenericExecutor
-from tfx.types import Artifact, artifact_utils
+from tfx.types import Artifact
 
-from schemas.profile import PROFILE_FILE
-
-PROFILE_KEY = "profile"
+from components.profile_path import with_profile
 
 
 class Executor(GenericExecutor):
@@ -24,11 +20,4 @@ class Executor(GenericExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Trains and writes the model."""
-        profile = artifact_utils.get_single_uri(input_dict[PROFILE_KEY])
-        custom_config = json.loads(exec_properties["custom_config"])
-        custom_config[PROFILE_KEY] = os.path.join(profile, PROFILE_FILE)
-        super().Do(
-            input_dict,
-            output_dict,
-            {**exec_properties, "custom_config": json.dumps(custom_config)},
-        )
+        super().Do(input_dict, output_dict, with_profile(input_dict, exec_properties))

@@ -124,12 +124,12 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
                 code = EXIT_REFUSED
         except BaseException as error:
             _logger.exception("the run failed")
-            code = _exit_code(error)
+            code = exit_code(error)
             if code == EXIT_REFUSED:
                 collect(summary, root)
                 _mark_snapshot(summary.snapshot, refused=True)
             where = screen.current or "the run"
-            summary.error = f"{where}: {_message(error)}"
+            summary.error = f"{where}: {message_of(error)}"
         finally:
             if read_cluster(config.train.workers, os.environ) is not None:
                 # Workers that still wait: the training was answered from the cache, or not reached.
@@ -158,7 +158,8 @@ def _data_note(snapshot: str | None) -> str:
     return f"on snapshot {Path(snapshot).name}" if snapshot else ""
 
 
-def _exit_code(error: BaseException) -> int:
+def exit_code(error: BaseException) -> int:
+    """Returns the exit code that an error of a pipeline ends with."""
     from components.errors import DataRefused
 
     if isinstance(error, ConfigError | InputError):
@@ -166,7 +167,8 @@ def _exit_code(error: BaseException) -> int:
     return EXIT_REFUSED if isinstance(error, DataRefused) else EXIT_FAULT
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
+    """Says what an error of a pipeline means to people."""
     from components.errors import DataRefused, PushFailed
     from models.checkpoints import CheckpointError
     from models.training import TrainingError

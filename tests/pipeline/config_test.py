@@ -100,3 +100,35 @@ def test_dates_need_no_quotes(minimal: Path) -> None:
     split = load_config(minimal, settings).data.split
     assert split is not None
     assert split.validation_start == "2022-05-05"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "train.learning_rate={min: 0.1, max: 20}",
+            r"learning_rate: 20 cannot .*below 10",
+        ),
+        ("model.embedding_dim={min: 8.5, max: 9.5}", r"embedding_dim: 8\.5 cannot be tried"),
+        ("model.embedding_dim={min: 8.0, max: 64.0}", r"embedding_dim: 31\.19\d* cannot be tried"),
+        ("model.embeding_dim={min: 8, max: 64}", r"unknown key; did you mean 'embedding_dim'"),
+        ("model.backbone={choices: [din, dim]}", r"model\.backbone: 'dim' cannot be tried"),
+        ("model.lens.rank={choices: [2, 4]}", r"lens is None here, not a section"),
+    ],
+)
+def test_a_search_over_values_that_are_not_accepted_is_refused(
+    setting: str, message: str, minimal: Path
+) -> None:
+    key, _, searched = setting.partition("=")
+    text = minimal.read_text() + f"\ntune: {{keys: {{{key}: {searched}}}}}\n"
+    minimal.write_text(text)
+    with pytest.raises(ConfigError, match=rf"tune\.keys\.{key}: .*{message}|{message}"):
+        load_config(minimal)
+
+
+def test_a_search_over_accepted_values_is_read(minimal: Path) -> None:
+    keys = "model.lain: {choices: [null, {}]}, train.learning_rate: {min: 1e-4, max: 1e-2}"
+    minimal.write_text(minimal.read_text() + f"\ntune: {{trials: 3, keys: {{{keys}}}}}\n")
+    tune = load_config(minimal).tune
+    assert tune.keys["train.learning_rate"].min == 1e-4
+    assert tune.keys["model.lain"].choices == (None, {})

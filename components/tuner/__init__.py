@@ -1,0 +1,1 @@
+"""Tuner: the stock TFX Tuner, which is also given the SequenceProfile."""

@@ -1,0 +1,1 @@
+"""Search over keys of the configuration."""
