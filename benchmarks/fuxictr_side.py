@@ -39,7 +39,8 @@ def main(name: str, path: str) -> None:
     settings = json.loads(str(arrays["settings"]))
     model = make_model(name, settings)
     model.train()
-    model._batch_index = 0  # the loop of the library counts it; gradients are applied each step
+    # What the library's own loop sets; gradients are applied each step.
+    model._batch_index, model._max_gradient_norm = 0, 10.0
     batches = make_batches(arrays, settings)
     for number in range(2):
         model.train_step(copied(batches[number % len(batches)]))
