@@ -64,16 +64,12 @@ def describe(ranker: Ranker) -> dict[str, Any]:
     """Returns what decides the weights of a ranker and what it computes with them."""
     model = to_plain(ranker.config)
     del model["length_groups"]  # nothing that a ranker computes depends on it
-    tables = [ranker.item_embedding, ranker.field_embedding]
     profile = ranker.profile
     return {
         "model": model,
         "inputs": dataclasses.asdict(ranker.plan),
         "table_rows": {
-            name: rows
-            for table in tables
-            if table is not None
-            for name, rows in table.sizes.items()
+            name: rows for table in ranker.embeddings for name, rows in table.sizes.items()
         },
         "profile": None
         if profile is None

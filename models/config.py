@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from models.axis_checks import check_axes
 from models.backbones.config import (
     HyformerOptions,
     LainOptions,
@@ -14,7 +15,7 @@ from models.backbones.config import (
     OneTransOptions,
     Position,
 )
-from models.capabilities import CAPABILITIES, Backbone, backbones_with
+from models.capabilities import Backbone
 from models.layers.config import AttentionActivation
 from models.workers.cluster import ClusterError, check_addresses
 from schemas import features
@@ -32,10 +33,14 @@ TRANSFORM_KEYS = (
     "extra_inputs",
     "action_fusion",
     "vocabulary_min_count",
+    "vocabulary_expiry_days",
+    "hash_buckets",
+    "embedding_dims",
+    "embedding_dim_rule",
 )
 
-# A bucket for each of 2^bits hashes.
-MAX_BUCKET_BITS = 16
+# Rows of a hashed table.
+MAX_HASH_BUCKETS = 2**30
 
 
 class Inputs(str, enum.Enum):
@@ -76,6 +81,14 @@ class LearningRateSchedule(str, enum.Enum):
     LINEAR = "linear"
 
 
+class TablePrecision(str, enum.Enum):
+    """How an export keeps the embedding tables."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+
+
 class ValidationMetric(str, enum.Enum):
     """Metric on the validation split that the best epoch is chosen by."""
 
@@ -98,10 +111,21 @@ class ModelConfig:
             null: ``add`` under typed_exposure, else ``none``.
         second_history: action types whose events make a history of their own, which half of
             hyformer's queries read; the other half read all other events. Empty for one history.
+        embedding_dims: widths by table where they differ, ``item_id`` or the name of a category:
+            at most ``embedding_dim``, to which rows are projected. A category that is named has
+            a vocabulary of its own.
+        embedding_dim_rule: width of all tables that are not named there, as a factor of the
+            fourth root of their entries (:mod:`models.embedding_widths`); every category then
+            has a vocabulary of its own. Null: ``embedding_dim``.
         item_fusion: ``concat`` or ``sum`` of the embeddings of the item and of the item fields
             that the history carries.
         vocabulary_min_count: an id or category seen less often in the training split (as
             target or in histories) shares the out-of-vocabulary embedding, which so is trained.
+        vocabulary_expiry_days: keeps a ledger of ids from run to run (:mod:`models.id_ledger`):
+            occurrences add up over the runs, and an id that is not seen for so many days leaves
+            the vocabulary; null: the vocabulary is that of the training split alone.
+        hash_buckets: buckets by name of a category, ``item_id`` or a field: it has no vocabulary,
+            and its ids share so many rows (:mod:`models.hashing`).
         hidden_units: widths of the layers of the head, without the last one of width 1.
         position: how a latent-query backbone knows where in the history an event stands.
         lens: target conditioning of a latent-query backbone (LENS); null for none.
@@ -128,6 +152,8 @@ class ModelConfig:
 
     backbone: Backbone = Backbone.DIN
     embedding_dim: int = 32
+    embedding_dims: dict[str, int] = field(default_factory=dict)
+    embedding_dim_rule: float | None = None
     inputs: Inputs = Inputs.FULL_SIDE
     inputs_excluded: tuple[str, ...] = ()
     extra_inputs: tuple[str, ...] = (features.HISTORY_LENGTH, features.HISTORY_LENGTH_TOTAL)
@@ -135,6 +161,8 @@ class ModelConfig:
     second_history: tuple[str, ...] = ()
     item_fusion: ItemFusion = ItemFusion.CONCAT
     vocabulary_min_count: int = 2
+    vocabulary_expiry_days: int | None = None
+    hash_buckets: dict[str, int] = field(default_factory=dict)
     hidden_units: tuple[int, ...] = (256, 128)
     position: Position = Position.NONE
     lens: LensOptions | None = None
@@ -153,12 +181,27 @@ class ModelConfig:
     length_groups: int = 4
 
     def __post_init__(self) -> None:
-        self._check_axes()
+        check_axes(self)
         self._check_inputs()
         self._check_batch_statistics()
-        for name in ("embedding_dim", "vocabulary_min_count", "length_groups"):
-            if getattr(self, name) < 1:
+        for name in (
+            "embedding_dim", "vocabulary_min_count", "vocabulary_expiry_days", "length_groups"
+        ):  # fmt: skip
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: at least 1 is accepted")
+        for name, width in self.embedding_dims.items():
+            if not 1 <= width <= self.embedding_dim:
+                raise ValueError(
+                    f"embedding_dims {name} {width}: 1 to embedding_dim {self.embedding_dim} is "
+                    "accepted"
+                )
+        if self.embedding_dim_rule is not None and self.embedding_dim_rule <= 0:
+            raise ValueError(f"embedding_dim_rule {self.embedding_dim_rule}: above 0 is accepted")
+        for name, buckets in self.hash_buckets.items():
+            if not 2 <= buckets <= MAX_HASH_BUCKETS:
+                raise ValueError(
+                    f"hash_buckets {name} {buckets}: 2 to {MAX_HASH_BUCKETS} is accepted"
+                )
         for name in ("hidden_units", "attention_units"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise ValueError(f"{name} {list(getattr(self, name))}: widths from 1 expected")
@@ -169,54 +212,6 @@ class ModelConfig:
             raise ValueError(f"embedding_l2 {self.embedding_l2}: at least 0 is accepted")
         if self.embedding_init_std <= 0:
             raise ValueError(f"embedding_init_std {self.embedding_init_std}: above 0 is accepted")
-
-    def _check_axes(self) -> None:
-        """Refuses an axis that the backbone cannot carry."""
-        offers, backbone = CAPABILITIES[self.backbone], f"backbone {self.backbone.value!r}"
-        for axis, is_on in (
-            ("position", self.position is not Position.NONE),
-            ("lens", self.lens is not None),
-        ):
-            if is_on and not offers.queries:
-                raise ValueError(
-                    f"{axis}: {backbone} has no queries that read the history; "
-                    f"{', '.join(backbones_with('queries'))} are accepted"
-                )
-        if self.second_history and self.backbone is not Backbone.HYFORMER:
-            raise ValueError(
-                f"second_history {list(self.second_history)}: {backbone} reads one history; "
-                "hyformer is accepted"
-            )
-        if self.second_history and self.hyformer.queries % 2:
-            raise ValueError(
-                f"hyformer.queries {self.hyformer.queries}: two histories share them, so an even "
-                "number is accepted"
-            )
-        if self.backbone is Backbone.SDIM and (self.long_history.hash_bits or 1) > MAX_BUCKET_BITS:
-            raise ValueError(
-                f"long_history.hash_bits {self.long_history.hash_bits}: sdim keeps a bucket for "
-                f"each hash; 1 to {MAX_BUCKET_BITS} is accepted"
-            )
-        if self.lain is None:
-            return
-        if not offers.short_branch:
-            raise ValueError(
-                f"lain: {backbone} has no attention to adapt; "
-                f"{', '.join(backbones_with('short_branch'))} are accepted"
-            )
-        if self.lain.short_branch:
-            return
-        if not (offers.long_branch and self.lain.long_branch):
-            raise ValueError(
-                f"lain.short_branch false: {backbone} would have no branch left to adapt; "
-                f"long_branch: true with one of {', '.join(backbones_with('long_branch'))} "
-                "is accepted"
-            )
-        if not offers.long_softmax and not self.lain.prompts:
-            raise ValueError(
-                f"lain.prompts 0 with the long branch alone: that of {backbone} has no softmax, so "
-                "only prompts can act there; prompts from 1 on are accepted"
-            )
 
     def _check_batch_statistics(self) -> None:
         """Refuses statistics of a batch that would be those of its groups."""
@@ -300,6 +295,8 @@ class TrainConfig:
             order of the examples.
         shuffle_buffer: examples that are shuffled at a time.
         checkpoint_minutes: minutes between two checkpoints, beside that of each epoch's end.
+        export_tables: how the export keeps the embedding tables, ``float32``, ``float16``, or
+            ``int8`` with a scale a row; training and warm start do without the rounding.
         warm_start: model whose weights training starts from: ``none``, ``latest`` (the newest
             version under ``push.destination`` that was trained on other data) or the folder of
             an exported model.
@@ -326,6 +323,7 @@ class TrainConfig:
     deterministic: bool = True
     shuffle_buffer: int = 100_000
     checkpoint_minutes: float = 10.0
+    export_tables: TablePrecision = TablePrecision.FLOAT32
     warm_start: str = "none"
     workers: tuple[str, ...] | None = None
 

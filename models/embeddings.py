@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -46,6 +46,8 @@ class StackedEmbedding(tf.keras.layers.Layer):
         self.sizes = dict(sizes)
         self.dim = dim
         self.init_std = init_std
+        # Reads the rows in place of the table, where an export keeps them in another form.
+        self.gather: Callable[[tf.Tensor], tf.Tensor] | None = None
         self.offsets: dict[str, int] = {}
         total = 0
         for name, size in self.sizes.items():
@@ -74,7 +76,8 @@ class StackedEmbedding(tf.keras.layers.Layer):
         """
         shifted = [self._checked(name, values) + self.offsets[name] for name, values in ids]
         unique, positions = tf.unique(tf.concat(shifted, axis=0))
-        rows = tf.cast(tf.gather(self.table, unique), self.compute_dtype)
+        read = self.gather(unique) if self.gather else tf.gather(self.table, unique)
+        rows = tf.cast(read, self.compute_dtype)
         rows = tf.concat([rows, tf.zeros([1, self.dim], rows.dtype)], axis=0)
         sizes = [tf.shape(values)[0] for values in shifted]
         return UniqueRows(rows=rows, positions=tf.split(positions, sizes, num=len(sizes)))

@@ -20,6 +20,7 @@ last events are read.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Callable
@@ -29,10 +30,12 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models import raw_inputs
+from models.config import TablePrecision
 from models.files import write_json
 from models.layers.candidates import repeat_for_candidates
 from models.plan import CANDIDATE_COUNT, FIELDS, NUMBERS, RankerPlan
 from models.ranker import Features, Ranker
+from models.table_storage import stored_tables
 from schemas import features
 
 CONFIG_FILE = os.path.join("assets.extra", "lengthwise.json")
@@ -53,7 +56,8 @@ def export_ranker(
     directory: str,
     *,
     saved_config: dict[str, Any],
-) -> None:
+    precision: TablePrecision = TablePrecision.FLOAT32,
+) -> dict[str, int]:
     """Writes a ranker to ``directory``, which appears only when it is complete.
 
     Args:
@@ -61,20 +65,34 @@ def export_ranker(
         transform_output: what it was trained on.
         directory: path of the SavedModel; what is there is replaced.
         saved_config: resolved configuration, saved as ``assets.extra/lengthwise.json``.
+        precision: how the embedding tables are kept.
+
+    Returns:
+        Bytes: ``table_bytes_float32`` of the tables as they were trained, ``table_bytes`` as they
+        are kept, and ``model_bytes`` of the graph and all of its weights on disk.
     """
     module = tf.Module(name="lengthwise")
     # The variables and the tables of the Transform graph are all that the signatures need;
     # tracking the Keras objects as well would drag their Python state into the export.
-    module.variables_of_ranker = list(ranker.variables)
+    tables = {table.ref() for table in ranker.tables}
+    module.variables_of_ranker = [
+        weight
+        for weight in ranker.variables
+        if precision is TablePrecision.FLOAT32 or weight.ref() not in tables
+    ]
     module.transform = transform_output.transform_features_layer()
     staged = directory + ".staged"
     shutil.rmtree(staged, ignore_errors=True)
     # One group: requests are small, and the rows of one user are of one length.
     groups, ranker.length_groups = ranker.length_groups, 1
     try:
-        tf.saved_model.save(
-            module, staged, signatures=make_signatures(ranker, transform_output, module.transform)
-        )
+        with stored_tables(ranker.embeddings, precision) as stored:
+            module.tables = stored
+            tf.saved_model.save(
+                module,
+                staged,
+                signatures=make_signatures(ranker, transform_output, module.transform),
+            )
     finally:
         ranker.length_groups = groups
     _set_method_names(staged)
@@ -83,6 +101,16 @@ def export_ranker(
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(os.path.dirname(directory), exist_ok=True)
     os.rename(staged, directory)
+    trained = sum(table.shape.num_elements() * table.dtype.size for table in ranker.tables)
+    return {
+        "table_bytes_float32": trained,
+        "table_bytes": sum(table.bytes for table in stored) if stored else trained,
+        "model_bytes": sum(
+            os.path.getsize(path)
+            for pattern in ("saved_model.pb", os.path.join("variables", "*"))
+            for path in glob.glob(os.path.join(directory, pattern))
+        ),
+    }
 
 
 def make_signatures(

@@ -5,6 +5,7 @@ Transform, the trainer, the ranker and the export all follow the same plan. It i
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,11 @@ from schemas.dataset_sections import Field, FieldType, Per, Scale
 from schemas.loading import build
 
 CUSTOM_CONFIG_KEY = "lengthwise"
+# Keys beside it: folder of the vocabularies that admission and expiry gave, and the ledger that
+# they go on from with its digest.
+VOCABULARIES_KEY = "vocabularies"
+LEDGER_KEY = "id_ledger"
+LEDGER_DIGEST_KEY = "id_ledger_digest"
 
 # Indices in a transformed category, before the vocabulary.
 PADDING_INDEX = 0
@@ -41,10 +47,15 @@ class Category:
     Attributes:
         name: name of the raw feature.
         type: int or string.
+        buckets: rows that its values share by their hash; None: it has a vocabulary.
+        has_own_table: whether it has rows of its own, apart from those that other categories than
+            the parts of the item vector share.
     """
 
     name: str
     type: FieldType
+    buckets: int | None = None
+    has_own_table: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +114,30 @@ class RankerPlan:
     @property
     def vocabularies(self) -> tuple[str, ...]:
         """Names of all vocabularies."""
-        names = tuple(part.name for part in self.item_parts)
-        return (*names, FIELDS) if self.categories else names
+        members = [(part.name, part) for part in self.item_parts]
+        members += [(self.table_of(category), category) for category in self.categories]
+        return tuple(dict.fromkeys(name for name, member in members if member.buckets is None))
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of all sets of indices that have rows of their own."""
+        names = [part.name for part in self.item_parts]
+        names += [self.table_of(category) for category in self.categories]
+        return tuple(dict.fromkeys(names))
+
+    def table_of(self, category: Category) -> str:
+        """Returns the table of one of ``categories``."""
+        return category.name if category.has_own_table else FIELDS
+
+    def hashed(self, table: str) -> dict[str, int]:
+        """Returns the buckets of the hashed categories of a table.
+
+        Their rows lie after those of padding and unknown, in this order, and before the
+        vocabulary's.
+        """
+        members = [part for part in self.item_parts if part.name == table]
+        members += [item for item in self.categories if self.table_of(item) == table]
+        return {member.name: member.buckets for member in members if member.buckets is not None}
 
     @property
     def history_lists(self) -> tuple[str, ...]:
@@ -190,8 +223,9 @@ def make_plan(
     if model.inputs is Inputs.FULL_SIDE:
         fields = [field for field in description.fields if field.name not in model.inputs_excluded]
         extra = model.extra_inputs
+    buckets = model.hash_buckets
     categories = [
-        Category(name=field.name, type=field.type)
+        Category(name=field.name, type=field.type, buckets=buckets.get(field.name))
         for field in fields
         if field.type is not FieldType.FLOAT
     ]
@@ -199,7 +233,28 @@ def make_plan(
     history_fields = tuple(item for item in categories if item.name in carried)
     others = [item for item in categories if item.name not in carried]
     if features.USER_ID in extra:
-        others.append(Category(name=features.USER_ID, type=description.user.type))
+        others.append(
+            Category(
+                name=features.USER_ID,
+                type=description.user.type,
+                buckets=buckets.get(features.USER_ID),
+            )
+        )
+    named = [features.ITEM_ID, *(item.name for item in (*history_fields, *others))]
+    for key, names_there in (
+        ("hash_buckets", buckets),
+        ("embedding_dims", model.embedding_dims),
+    ):
+        unknown = [name for name in names_there if name not in named]
+        if unknown:
+            raise ValueError(
+                f"model.{key} {unknown}: the model reads no such categories; it reads {named}"
+            )
+    is_ruled = model.embedding_dim_rule is not None
+    others = [
+        dataclasses.replace(item, has_own_table=is_ruled or item.name in model.embedding_dims)
+        for item in others
+    ]
     numbers = [
         Number(name=field.name, scale=field.scale)
         for field in fields
@@ -219,7 +274,11 @@ def make_plan(
     own = {field.name for field in description.item_fields}
     own |= {field.name for field in description.context if field.per is Per.CANDIDATE}
     return RankerPlan(
-        item=Category(name=features.ITEM_ID, type=description.item.type),
+        item=Category(
+            name=features.ITEM_ID,
+            type=description.item.type,
+            buckets=buckets.get(features.ITEM_ID),
+        ),
         history_fields=history_fields,
         categories=tuple(others),
         numbers=tuple(numbers),

@@ -14,8 +14,10 @@ from models.backbones.base import SequenceInputs
 from models.backbones.registry import make_backbone
 from models.capabilities import CAPABILITIES, Backbone
 from models.config import ActionFusion, ItemFusion, ModelConfig
+from models.embedding_widths import table_widths
 from models.embeddings import StackedEmbedding
 from models.layers.candidates import group_by_user, repeat_for_candidates, ungroup
+from models.mixed_embedding import MixedEmbedding
 from models.plan import FIELDS, FIRST_INDEX, NUMBERS, RankerPlan
 from schemas import features
 from schemas.profile import SequenceProfile
@@ -65,7 +67,7 @@ class Ranker(tfrs.Model):
     Args:
         plan: what the ranker reads.
         config: the ``model`` section.
-        vocabulary_sizes: entries of each vocabulary, without padding and unknown.
+        vocabulary_sizes: entries of each table of the plan, without padding and unknown.
         global_batch_size: rows of a step over all devices; the loss is divided by it.
         profile: statistics of the training split, for the layers that are set by them.
     """
@@ -91,7 +93,8 @@ class Ranker(tfrs.Model):
         self.item_embedding = self._embedding(parts, vocabulary_sizes, "items")
         self.field_embedding = None
         if plan.categories:
-            self.field_embedding = self._embedding([FIELDS], vocabulary_sizes, "fields")
+            names = list(dict.fromkeys(map(plan.table_of, plan.categories)))
+            self.field_embedding = self._embedding(names, vocabulary_sizes, "fields")
         self.action_fusion = None
         if plan.fusion is not ActionFusion.NONE:
             self.action_fusion = ActionFusionLayer(
@@ -145,8 +148,18 @@ class Ranker(tfrs.Model):
     @property
     def tables(self) -> list[tf.Variable]:
         """Embedding tables, which the sparse optimiser updates."""
+        return [layer.table for layer in self.embeddings]
+
+    @property
+    def embeddings(self) -> list[StackedEmbedding]:
+        """Layers that the embedding tables belong to."""
         layers = [self.item_embedding, self.field_embedding]
-        return [layer.table for layer in layers if layer is not None]
+        return [
+            stack
+            for layer in layers
+            if layer is not None
+            for stack in (layer.stacks.values() if isinstance(layer, MixedEmbedding) else [layer])
+        ]
 
     @property
     def dense_weights(self) -> list[tf.Variable]:
@@ -194,9 +207,24 @@ class Ranker(tfrs.Model):
         batch = tf.shape(inputs[features.ITEM_ID])[0]
         pieces = []
         if self.field_embedding is not None:
-            ids = tf.reshape(inputs[FIELDS], [-1])
-            rows, positions = self.field_embedding.unique_rows([(FIELDS, ids)])
-            vectors = tf.gather(rows, positions[0])  # [rows * fields, dim]
+            tables = [self.plan.table_of(category) for category in self.plan.categories]
+            # One tensor of ids where all columns are of one table.
+            columns = [inputs[FIELDS]] if set(tables) == {FIELDS} else None
+            if columns is None:
+                columns = tf.split(inputs[FIELDS], len(tables), axis=1)
+            ids = [
+                (table, tf.reshape(column, [-1]))
+                for table, column in zip(tables[: len(columns)], columns, strict=True)
+            ]
+            rows, positions = self.field_embedding.unique_rows(ids)
+            places = tf.concat(
+                [
+                    tf.reshape(place, tf.shape(column))
+                    for place, column in zip(positions, columns, strict=True)
+                ],
+                axis=1,
+            )
+            vectors = tf.gather(rows, places)  # [rows, fields, dim]
             pieces.append(tf.reshape(vectors, [batch, self._fields_dim]))
         if self.plan.numbers:
             pieces.append(tf.cast(inputs[NUMBERS], self.compute_dtype))
@@ -317,10 +345,16 @@ class Ranker(tfrs.Model):
 
     def _embedding(
         self, names: list[str], vocabulary_sizes: Mapping[str, int], title: str
-    ) -> StackedEmbedding:
+    ) -> StackedEmbedding | MixedEmbedding:
+        config = self.config
         sizes = {name: vocabulary_sizes[name] + FIRST_INDEX for name in names}
-        return StackedEmbedding(
-            sizes, self.config.embedding_dim, self.config.embedding_init_std, name=title
+        widths = table_widths(config, {name: vocabulary_sizes[name] for name in names})
+        if set(widths.values()) == {config.embedding_dim}:
+            return StackedEmbedding(
+                sizes, config.embedding_dim, config.embedding_init_std, name=title
+            )
+        return MixedEmbedding(
+            sizes, widths, config.embedding_dim, config.embedding_init_std, name=title
         )
 
 

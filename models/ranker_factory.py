@@ -25,7 +25,8 @@ class RankerFactory:
         plan: what the ranker reads.
         model: the ``model`` section.
         train: the ``train`` section.
-        vocabulary_sizes: entries of each vocabulary.
+        vocabulary_sizes: entries of each table of the plan, buckets of hashed categories among
+            them, without padding and unknown.
         profile: statistics of the training split.
         strategy: devices to train on.
     """

@@ -45,6 +45,7 @@ from models.monitor import memory_mb
 from models.plan import RunConfig, read_run_config
 from models.ranker import Ranker
 from models.ranker_factory import RankerFactory
+from models.table_reports import find_ledger, id_reports, rounding_cost
 from models.training import check_classes
 from models.training_checkpoints import TrainingCheckpoints
 from models.training_identity import training_identity
@@ -90,19 +91,25 @@ def run_fn(fn_args: Any) -> None:
             devices = factory.strategy.num_replicas_in_sync
         else:
             result, devices = _fit_on_workers(fn_args, cluster, factory, checkpoints)
-        summary = _summary(inputs.config, factory, result, devices)
+        summary = {
+            **_summary(inputs.config, factory, result, devices),
+            **id_reports(fn_args.transform_output),
+        }
         logger.info("exporting to %s", fn_args.serving_model_dir)
-        export_ranker(
+        summary["export"] = rounding_cost(factory, result.ranker, inputs.validation_files)
+        summary["export"] |= export_ranker(
             result.ranker,
             inputs.transform_output,
             fn_args.serving_model_dir,
             saved_config={**inputs.config.plain, "chosen_epoch": result.chosen_epoch},
+            precision=inputs.config.train.export_tables,
         )
         write_warm_start(
             fn_args.serving_model_dir,
             result.ranker,
             inputs.vocabularies,
             inputs.config.plain.get(DATA_FINGERPRINT_KEY, ""),
+            find_ledger(fn_args.transform_output),
         )
     for folder in (fn_args.model_run_dir, os.path.dirname(fn_args.serving_model_dir)):
         write_json(os.path.join(folder, SUMMARY_FILE), summary)
@@ -260,9 +267,9 @@ def make_factory(
 ) -> RankerFactory:
     """Gathers what rankers are made from; all devices here are used without a strategy."""
     plan = config.plan
-    sizes = {
-        name: int(transform_output.vocabulary_size_by_name(name)) for name in plan.vocabularies
-    }
+    sizes = {name: sum(plan.hashed(name).values()) for name in plan.tables}
+    for name in plan.vocabularies:
+        sizes[name] += int(transform_output.vocabulary_size_by_name(name))
     return RankerFactory(
         plan=plan,
         model=config.model,

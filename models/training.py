@@ -73,6 +73,7 @@ class TrainingLoop:
         examples: training examples if known, for the progress; a learning rate schedule that needs
             them counts them otherwise.
         monitor: is told of each step.
+        ranker: one that is trained already, if it is only to be evaluated.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class TrainingLoop:
         *,
         examples: int | None = None,
         monitor: TrainingMonitor | None = None,
+        ranker: Ranker | None = None,
     ) -> None:
         self._factory = factory
         self._strategy = factory.strategy
@@ -89,7 +91,9 @@ class TrainingLoop:
         self._files = list(train_files)
         self._examples = examples
         self._monitor = monitor or TrainingMonitor()
-        if factory.train.learning_rate_schedule is LearningRateSchedule.LINEAR:
+        if ranker is not None:
+            self.ranker = ranker
+        elif factory.train.learning_rate_schedule is LearningRateSchedule.LINEAR:
             if self._examples is None:
                 self._examples = self._count()
             steps_an_epoch = -(-self._examples // factory.train.batch_size)

@@ -1,7 +1,9 @@
 """``preprocessing_fn`` for TFX Transform: ids to indices, numbers to z-scores.
 
 The vocabularies and moments are those of the training split, which Transform analyses by
-default. The graph is exported with the model, so that training and serving agree.
+default; under ``vocabulary_expiry_days`` whoever runs Transform decides on the vocabularies
+before (:mod:`models.id_ledger`). The graph is exported with the model, so that training and
+serving agree.
 
 Transformed features:
 
@@ -10,11 +12,13 @@ name                        type                  meaning
 ==========================  ====================  ============================================
 ``item_id``, item fields    int64 [rows]          0 missing (and padding), 1 not in the
 that histories carry                              vocabulary, from 2 on the vocabulary, most
-                                                  frequent first
+                                                  frequent first; or the buckets of a hash
 ``history_…``               int64 sparse          the same indices, oldest first
 ``history_action``          int64 sparse          action type, 1-based
 ``fields``                  int64 [rows, fields]  all other categories, in the plan's order,
-                                                  as indices in one vocabulary of name=value
+                                                  as indices in one vocabulary of name=value;
+                                                  those that are hashed in buckets before it;
+                                                  or in a table of the category's own
 ``numbers``                 float [rows, numbers] z-scores after the scale, in the plan's
                                                   order; 0, the mean, where missing
 ``user_group``              int64 [rows]          hash of the user, for within-user metrics,
@@ -32,13 +36,15 @@ count and then by value, the moments are exact, and no operation looks beyond it
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+import os
+from typing import Any, NamedTuple, TypeAlias
 
 import apache_beam as beam
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from models import plan as plans
+from models.hashing import hash_bucket
 from models.moments import MomentsCombineFn
 from schemas import features
 from schemas.dataset_sections import FieldType, Scale
@@ -59,20 +65,21 @@ def preprocessing_fn(
 
     Args:
         inputs: raw features by name, dense, sparse or ragged as the schema says.
-        custom_config: see :func:`models.plan.read_run_config`.
+        custom_config: see :func:`models.plan.read_run_config`; under ``vocabularies`` the folder of
+            vocabularies that are decided already, if they are.
 
     Returns:
         Transformed features by name.
     """
-    config = plans.read_run_config(custom_config)
-    plan = config.plan
+    plan = plans.read_run_config(custom_config).plan
+    admission = _Admission(plan.min_count, (custom_config or {}).get(plans.VOCABULARIES_KEY))
     outputs: dict[str, Values] = {}
     for part in plan.item_parts:
-        outputs.update(_shared_category(inputs, part, plan.min_count))
+        outputs.update(_shared_category(inputs, part, admission))
     if features.HISTORY_ACTION in plan.history_lists:
         outputs[features.HISTORY_ACTION] = _to_sparse(inputs[features.HISTORY_ACTION])
     if plan.categories:
-        outputs[plans.FIELDS] = _categories(inputs, plan)
+        outputs[plans.FIELDS] = _categories(inputs, plan, admission)
     if plan.numbers:
         outputs[plans.NUMBERS] = _normalised(inputs, plan.numbers)
     if features.USER_ID in inputs:
@@ -84,41 +91,88 @@ def preprocessing_fn(
 
 
 def _shared_category(
-    inputs: dict[str, Values], part: plans.Category, min_count: int
+    inputs: dict[str, Values], part: plans.Category, admission: _Admission
 ) -> dict[str, Values]:
     """Gives the target's field and its history list one vocabulary."""
     name = features.history_feature(part.name)
     target = _scalar_category(inputs, part)
     history = _to_sparse(inputs[name])
     values = tf.concat([target, history.values], axis=0)
-    vocabulary = _vocabulary(tf.boolean_mask(values, _is_present(values)), part.name, min_count)
-    events = tf.SparseTensor(
-        history.indices, _lookup(history.values, vocabulary), history.dense_shape
-    )
-    return {part.name: _lookup(target, vocabulary), name: events}
+    if part.buckets is None:
+        known = tf.boolean_mask(values, _is_present(values))
+        vocabulary = admission.vocabulary(known, part.name)
+        target_index, events = (_lookup(ids, vocabulary) for ids in (target, history.values))
+    else:
+        target_index, events = (_hashed(ids, part.buckets) for ids in (target, history.values))
+    return {
+        part.name: target_index,
+        name: tf.SparseTensor(history.indices, events, history.dense_shape),
+    }
 
 
-def _categories(inputs: dict[str, Values], plan: plans.RankerPlan) -> tf.Tensor:
-    """Indices of all other categories in their common vocabulary, [rows, fields]."""
-    tokens = []
+def _categories(
+    inputs: dict[str, Values], plan: plans.RankerPlan, admission: _Admission
+) -> tf.Tensor:
+    """Indices of all other categories, [rows, fields].
+
+    In the common table those of hashed ones come first, in the plan's order, then those of the
+    common vocabulary.
+    """
+    columns: dict[str, tf.Tensor] = {}
+    tokens: dict[str, tf.Tensor] = {}
+    first = plans.FIRST_INDEX
     for category in plan.categories:
         value = _scalar_category(inputs, category)
+        if category.has_own_table and category.buckets is not None:
+            columns[category.name] = _hashed(value, category.buckets)
+            continue
+        if category.has_own_table:
+            known = tf.boolean_mask(value, _is_present(value))
+            columns[category.name] = _lookup(value, admission.vocabulary(known, category.name))
+            continue
+        if category.buckets is not None:
+            columns[category.name] = _hashed(value, category.buckets, first)
+            first += category.buckets
+            continue
         text = value if value.dtype == tf.string else tf.strings.as_string(value)
         token = tf.strings.join([tf.constant(f"{category.name}="), text])
-        tokens.append(tf.where(_is_present(value), token, tf.zeros_like(token)))
-    table = tf.stack(tokens, axis=1)
-    known = tf.boolean_mask(table, _is_present(table))
-    return _lookup(table, _vocabulary(known, plans.FIELDS, plan.min_count))
+        tokens[category.name] = tf.where(_is_present(value), token, tf.zeros_like(token))
+    if tokens:
+        table = tf.stack(list(tokens.values()), axis=1)
+        known = tf.boolean_mask(table, _is_present(table))
+        indices = _lookup(table, admission.vocabulary(known, plans.FIELDS), first)
+        columns.update(zip(tokens, tf.unstack(indices, axis=1), strict=True))
+    return tf.stack([columns[category.name] for category in plan.categories], axis=1)
 
 
-def _vocabulary(values: tf.Tensor, name: str, min_count: int) -> Any:
-    return tft.vocabulary(values, vocab_filename=name, frequency_threshold=min_count)
+class _Admission(NamedTuple):
+    """Which values get an index of their own.
+
+    Attributes:
+        min_count: occurrences in the analysed split that are needed.
+        folder: files of vocabularies that are decided already; there are none without it.
+    """
+
+    min_count: int
+    folder: str | None
+
+    def vocabulary(self, values: tf.Tensor, name: str) -> Any:
+        """Returns the vocabulary of this name, of which ``values`` are all values that exist."""
+        if self.folder is not None:
+            return os.path.join(self.folder, name)
+        return tft.vocabulary(values, vocab_filename=name, frequency_threshold=self.min_count)
 
 
-def _lookup(values: tf.Tensor, vocabulary: Any) -> tf.Tensor:
-    """Indices of ``values``: 0 missing, 1 unknown, then the vocabulary."""
+def _hashed(values: tf.Tensor, buckets: int, first: int = plans.FIRST_INDEX) -> tf.Tensor:
+    """Indices of ``values``: 0 missing, else the bucket, counted from ``first``."""
+    index = hash_bucket(values, buckets) + first
+    return tf.where(_is_present(values), index, tf.zeros_like(index) + plans.PADDING_INDEX)
+
+
+def _lookup(values: tf.Tensor, vocabulary: Any, first: int = plans.FIRST_INDEX) -> tf.Tensor:
+    """Indices of ``values``: 0 missing, 1 unknown, from ``first`` on the vocabulary."""
     found = tft.apply_vocabulary(values, vocabulary, default_value=-1)
-    index = tf.where(found < 0, tf.cast(plans.UNKNOWN_INDEX, tf.int64), found + plans.FIRST_INDEX)
+    index = tf.where(found < 0, tf.cast(plans.UNKNOWN_INDEX, tf.int64), found + first)
     return tf.where(_is_present(values), index, tf.zeros_like(index) + plans.PADDING_INDEX)
 
 

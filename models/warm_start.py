@@ -5,7 +5,8 @@ it serves with, which an export may round: ``weights.npz`` with all weights by t
 ranker, the vocabularies as one array of bytes and one of lengths each, and ``index.json``.
 
 Rows of an embedding table are taken by key: the row that an id had before is the row it starts
-with now, wherever the vocabulary has it. Other weights are taken where the models have one of the
+with now, wherever the vocabulary has it. Those of a hashed category are taken if it has as many
+buckets as before. Other weights are taken where the models have one of the
 same place and shape. Optimiser state is not taken.
 """
 
@@ -14,9 +15,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +28,13 @@ from models.embeddings import StackedEmbedding
 from models.files import write_json
 from models.plan import FIRST_INDEX, RankerPlan
 from models.ranker import Ranker
-from models.warm_start_index import FOLDER, INDEX_FILE, WEIGHTS_FILE, read_index
+from models.warm_start_index import (
+    FOLDER,
+    INDEX_FILE,
+    WEIGHTS_FILE,
+    ledger_path,
+    read_index,
+)
 from models.weight_places import weights_by_place
 
 _VOCABULARY = "vocabulary"
@@ -73,7 +81,11 @@ class WarmStartReport:
 
 
 def write_warm_start(
-    model: str, ranker: Ranker, vocabularies: Mapping[str, Sequence[bytes]], data_fingerprint: str
+    model: str,
+    ranker: Ranker,
+    vocabularies: Mapping[str, Sequence[bytes]],
+    data_fingerprint: str,
+    id_ledger: str = "",
 ) -> None:
     """Keeps what a later training needs with an exported model.
 
@@ -82,6 +94,7 @@ def write_warm_start(
         ranker: the exported ranker.
         vocabularies: entries by name, in the order of their indices.
         data_fingerprint: identifies the log it was trained on.
+        id_ledger: file of the ledger of ids that the vocabularies come from; empty for none.
     """
     folder = os.path.join(model, FOLDER)
     os.makedirs(folder, exist_ok=True)
@@ -99,8 +112,12 @@ def write_warm_start(
         "data_fingerprint": data_fingerprint,
         "inputs": _inputs(ranker.plan),
         "tables": {place: table.offsets for place, table in _tables(ranker).items()},
+        "hashed": {name: ranker.plan.hashed(name) for name in ranker.plan.tables},
         "weights_digest": _digest_file(path),
     }
+    if id_ledger:
+        shutil.copyfile(id_ledger, ledger_path(model))
+        index["id_ledger_digest"] = _digest_file(id_ledger)
     write_json(os.path.join(folder, INDEX_FILE), index)
 
 
@@ -121,12 +138,10 @@ def warm_start(
     report = WarmStartReport(model=model)
     tables = _tables(ranker)
     with np.load(os.path.join(model, FOLDER, WEIGHTS_FILE)) as earlier:
-        for place, table in tables.items():
-            if place not in index["tables"]:
-                report.not_taken[place] = "the earlier model has no such table"
-                continue
-            offsets = index["tables"][place]
-            _take_rows(table, earlier, earlier[place], offsets, vocabularies, report)
+        weights = {place: earlier[place] for place in index["tables"]}
+        saved = _SavedTables(earlier, weights, index["tables"], index.get("hashed", {}))
+        for table in tables.values():
+            _take_rows(table, saved, ranker.plan, vocabularies, report)
         differences = _input_differences(index["inputs"], _inputs(ranker.plan))
         for place, weight in weights_by_place(ranker).items():
             if place in tables:
@@ -152,38 +167,94 @@ def map_rows(earlier: Sequence[bytes] | pa.Array, entries: Sequence[bytes]) -> n
     return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
+class _SavedTables(NamedTuple):
+    """The tables of the earlier model.
+
+    Attributes:
+        archive: all arrays of that model.
+        weights: tables by place, [rows, dim].
+        offsets: by place of a table, the first row by name of what is stacked in it.
+        hashed: by that name, the buckets of its hashed categories.
+    """
+
+    archive: Any
+    weights: Mapping[str, np.ndarray]
+    offsets: Mapping[str, Mapping[str, int]]
+    hashed: Mapping[str, Mapping[str, int]]
+
+    def find(self, name: str) -> tuple[np.ndarray, int] | None:
+        """Returns the table that ``name`` is stacked in, [rows, dim], and its first row there."""
+        for place, offsets in self.offsets.items():
+            if name in offsets:
+                return self.weights[place], offsets[name]
+        return None
+
+
 def _take_rows(
     table: StackedEmbedding,
-    archive: Any,
-    weights: np.ndarray,
-    offsets: Mapping[str, int],
+    saved: _SavedTables,
+    plan: RankerPlan,
     vocabularies: Mapping[str, Sequence[bytes]],
     report: WarmStartReport,
 ) -> None:
-    """Takes the rows of a stacked table, vocabulary by vocabulary."""
+    """Takes the rows of a stacked table, one after the other of what is stacked in it."""
     values = table.table.numpy().copy()
     for name in table.sizes:
-        if name not in offsets:
+        found = saved.find(name)
+        if found is None:
             report.not_taken[name] = "the earlier model has no such vocabulary"
             continue
+        weights, there = found
         if weights.shape[1] != values.shape[1]:
             report.not_taken[name] = (
                 f"embeddings are {weights.shape[1]} wide there, {values.shape[1]} here"
             )
             continue
-        earlier = _read_vocabulary(archive, name)
+        here = table.offsets[name]
+        values[here : here + FIRST_INDEX] = weights[there : there + FIRST_INDEX]
+        here, there = here + FIRST_INDEX, there + FIRST_INDEX
+        hashed, hashed_there = plan.hashed(name), saved.hashed.get(name, {})
+        _take_buckets(values[here:], weights[there:], hashed, hashed_there, report)
+        here, there = here + sum(hashed.values()), there + sum(hashed_there.values())
+        if name not in vocabularies:
+            continue
+        earlier = _read_vocabulary(saved.archive, name)
         rows = map_rows(earlier, vocabularies[name])
         known = np.flatnonzero(rows >= 0)
-        here, there = table.offsets[name], offsets[name]
-        values[here : here + FIRST_INDEX] = weights[there : there + FIRST_INDEX]
-        values[here + FIRST_INDEX + known] = weights[there + FIRST_INDEX + rows[known]]
+        values[here + known] = weights[there + rows[known]]
         report.rows[name] = RowCounts(
             kept=len(known), new=len(rows) - len(known), dropped=len(earlier) - len(known)
         )
     table.table.assign(values)
 
 
+def _take_buckets(
+    values: np.ndarray,
+    weights: np.ndarray,
+    hashed: Mapping[str, int],
+    hashed_there: Mapping[str, int],
+    report: WarmStartReport,
+) -> None:
+    """Takes the rows of hashed categories that have as many buckets as they had.
+
+    Under another number an id has another row, so those rows mean nothing here.
+    """
+    starts = dict(zip(hashed_there, np.cumsum([0, *hashed_there.values()]), strict=False))
+    here = 0
+    for name, buckets in hashed.items():
+        before = hashed_there.get(name)
+        if before == buckets:
+            values[here : here + buckets] = weights[starts[name] : starts[name] + buckets]
+            report.rows[name] = RowCounts(kept=buckets)
+        else:
+            found = f"hashed in {before} buckets" if before else "not hashed"
+            report.not_taken[name] = f"{found} there, hashed in {buckets} buckets here"
+        here += buckets
+
+
 def _read_vocabulary(archive: Any, name: str) -> list[bytes]:
+    if f"{_VOCABULARY}/{name}/bytes" not in archive:
+        return []
     joined = archive[f"{_VOCABULARY}/{name}/bytes"].tobytes()
     ends = np.cumsum(archive[f"{_VOCABULARY}/{name}/lengths"], dtype=np.int64)
     starts = np.concatenate([[0], ends[:-1]])
@@ -192,8 +263,7 @@ def _read_vocabulary(archive: Any, name: str) -> list[bytes]:
 
 def _tables(ranker: Ranker) -> dict[str, StackedEmbedding]:
     """Embedding layers by the place of their weight."""
-    layers = [ranker.item_embedding, ranker.field_embedding]
-    by_weight = {layer.table.ref(): layer for layer in layers if layer is not None}
+    by_weight = {layer.table.ref(): layer for layer in ranker.embeddings}
     places = weights_by_place(ranker).items()
     return {place: by_weight[w.ref()] for place, w in places if w.ref() in by_weight}
 

@@ -11,8 +11,16 @@ INDEX_FILE = "index.json"
 WEIGHTS_FILE = "weights.npz"
 
 
+LEDGER_FILE = "id_ledger.parquet"
+
+
 class WarmStartError(ValueError):
     """A model that a training cannot start from."""
+
+
+def ledger_path(model: str) -> str:
+    """Returns where a model keeps the ledger of ids, if its index has the digest of one."""
+    return os.path.join(model, FOLDER, LEDGER_FILE)
 
 
 def read_index(model: str) -> dict[str, Any]:

@@ -29,7 +29,9 @@ from components.serving_canary.component import ServingCanary
 from components.trainer.component import ProfiledTrainer
 from components.transform.component import OrderedTransform
 from models.config import TRANSFORM_KEYS, ModelConfig, TrainConfig
-from models.warm_start_index import read_index
+from models.embedding_widths import separate_tables
+from models.plan import LEDGER_DIGEST_KEY, LEDGER_KEY
+from models.warm_start_index import ledger_path, read_index
 from models.workers import board as workers
 from pipeline.prepare import (
     CHECKPOINTS,
@@ -53,6 +55,9 @@ _EVALUATION_SOURCES = (
 _TRAINER_SOURCES = ("models", "components/trainer")
 _TRANSFORM_SOURCES = (
     "models/transform.py",
+    "models/embedding_widths.py",
+    "models/hashing.py",
+    "models/id_ledger.py",
     "models/moments.py",
     "models/plan.py",
     "models/config.py",
@@ -184,7 +189,7 @@ def prepare_examples(prepared: Prepared) -> Examples:
             analyze=[features.TRAIN_SPLIT],
             transform=[features.TRAIN_SPLIT, features.VALIDATION_SPLIT],
         ),
-        custom_config=_custom_config(prepared, for_transform=True),
+        custom_config={**_custom_config(prepared, for_transform=True), **_id_ledger(prepared)},
         # StatisticsGen has looked at the raw examples; Transform's own would be two more passes.
         disable_statistics=True,
     ).with_id("Transform")
@@ -230,7 +235,7 @@ def _custom_config(prepared: Prepared, *, for_transform: bool) -> dict[str, str]
     config = prepared.config
     model, train = config.model, config.train
     if for_transform:
-        kept = {key: getattr(model, key) for key in TRANSFORM_KEYS}
+        kept = {key: getattr(model, key) for key in TRANSFORM_KEYS} | separate_tables(model)
         model, train = dataclasses.replace(ModelConfig(), **kept), TrainConfig()
     values = {
         "description": to_plain(prepared.description),
@@ -252,6 +257,16 @@ def _warm_start(prepared: Prepared) -> dict[str, str]:
     # The digest is for the cache: another model may stand at the same path.
     digest = read_index(prepared.warm_start)["weights_digest"]
     return {"warm_start": prepared.warm_start, "warm_start_digest": digest}
+
+
+def _id_ledger(prepared: Prepared) -> dict[str, str]:
+    """The ledger of ids that Transform goes on from: that of the model training starts from."""
+    if not prepared.warm_start or prepared.config.model.vocabulary_expiry_days is None:
+        return {}
+    digest = read_index(prepared.warm_start).get("id_ledger_digest")
+    if not digest:
+        return {}
+    return {LEDGER_KEY: ledger_path(prepared.warm_start), LEDGER_DIGEST_KEY: digest}
 
 
 def _json(values: object) -> str:

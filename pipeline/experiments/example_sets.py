@@ -22,6 +22,9 @@ _SOURCES = (
     "components/example_gen",
     "components/schema_gate",
     "components/sequence_profile",
+    "components/transform",
+    "models/hashing.py",
+    "models/id_ledger.py",
     "models/transform.py",
 )
 

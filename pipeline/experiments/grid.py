@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.config import ModelConfig
+from models.embedding_widths import separate_tables
 from models.plan import CUSTOM_CONFIG_KEY, RankerPlan, make_plan
 from pipeline.config import RunConfig
 from pipeline.experiments.grid_file import SEED_KEY, GridFile, load_file
@@ -21,7 +22,14 @@ from schemas.loading import ConfigError, apply_overrides, build, read_yaml, to_p
 SECTIONS = ("data", "model", "train")
 # What of a model decides how examples are transformed; actions are there for all that may read
 # them.
-TRANSFORM_KEYS = ("inputs", "inputs_excluded", "extra_inputs", "vocabulary_min_count")
+TRANSFORM_KEYS = (
+    "inputs",
+    "inputs_excluded",
+    "extra_inputs",
+    "vocabulary_min_count",
+    "vocabulary_expiry_days",
+    "hash_buckets",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +221,8 @@ def digest(values: Any) -> str:
 
 
 def _transform_model(model: ModelConfig) -> ModelConfig:
-    return ModelConfig(**{key: getattr(model, key) for key in TRANSFORM_KEYS})
+    kept = {key: getattr(model, key) for key in TRANSFORM_KEYS}
+    return ModelConfig(**kept, **separate_tables(model))
 
 
 def _base_config(file: GridFile, path: Path) -> dict[str, Any]:

@@ -48,6 +48,36 @@ def test_controlled_reads_items_and_actions_only() -> None:
     assert FIELDS not in plan.vocabularies
 
 
+def test_hashed_categories_have_no_vocabulary() -> None:
+    description = load_description("kuairand_pure")
+    model = ModelConfig(hash_buckets={"item_id": 1000, "tab": 8})
+    plan = make_plan(description, model, "typed_exposure", 100)
+    assert plan.hashed("item_id") == {"item_id": 1000}
+    assert plan.hashed(FIELDS) == {"tab": 8}
+    assert plan.hashed("author_id") == {}
+    assert "item_id" in plan.tables
+    assert "item_id" not in plan.vocabularies
+    assert FIELDS in plan.vocabularies
+    with pytest.raises(ValueError, match=r"hash_buckets \['tag_of'\].*no such categories.*'tab'"):
+        make_plan(description, ModelConfig(hash_buckets={"tag_of": 8}), "click_only", 100)
+
+
+def test_categories_with_a_width_of_their_own_have_a_vocabulary_of_their_own() -> None:
+    description = load_description("kuairand_pure")
+    named = ModelConfig(embedding_dims={"tab": 4, "author_id": 8}, hash_buckets={"tab": 8})
+    plan = make_plan(description, named, "typed_exposure", 100)
+    assert plan.hashed("tab") == {"tab": 8}
+    assert plan.hashed(FIELDS) == {}
+    assert "tab" in plan.tables
+    assert "tab" not in plan.vocabularies
+    assert FIELDS in plan.vocabularies
+    ruled = make_plan(description, ModelConfig(embedding_dim_rule=4.0), "typed_exposure", 100)
+    assert FIELDS not in ruled.tables
+    assert {category.name for category in ruled.categories} < set(ruled.vocabularies)
+    with pytest.raises(ValueError, match=r"embedding_dims \['x'\]: the model reads no such"):
+        make_plan(description, ModelConfig(embedding_dims={"x": 4}), "click_only", 100)
+
+
 def test_excluded_fields_are_not_read() -> None:
     description = load_description("kuairand_pure")
     plan = make_plan(description, ModelConfig(inputs_excluded=("tag", "tab")), "click_only", 100)

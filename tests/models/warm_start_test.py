@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.plan import Category, RankerPlan
 from models.ranker import Ranker
 from models.warm_start import map_rows, warm_start, write_warm_start
-from models.warm_start_index import WarmStartError, read_index
+from models.warm_start_index import WarmStartError, ledger_path, read_index
 from models.weight_places import weights_by_place
+from schemas.dataset_sections import FieldType
 from tests.models import tiny_training
 
 EARLIER = {
@@ -64,6 +67,64 @@ def test_rows_are_mapped_by_key(earlier: Ranker, model: str) -> None:
     assert counts == {"item_id": (3, 2, 1), "category": (4, 1, 0), "fields": (2, 3, 2)}
 
 
+def test_rows_of_hashed_categories_need_the_same_buckets(tmp_path: Path) -> None:
+    def hashed(items: int, surfaces: int) -> RankerPlan:
+        plan = tiny_training.PLAN
+        return dataclasses.replace(
+            plan,
+            item=dataclasses.replace(plan.item, buckets=items),
+            categories=(
+                dataclasses.replace(plan.categories[0], buckets=surfaces),
+                Category(name="hour", type=FieldType.INT),
+            ),
+        )
+
+    def make(plan: RankerPlan, hours: int) -> Ranker:
+        sizes = {
+            "item_id": plan.item.buckets or 0, "category": 4,
+            "fields": sum(plan.hashed("fields").values()) + hours,
+        }  # fmt: skip
+        factory = tiny_training.make_factory()
+        return dataclasses.replace(factory, plan=plan, vocabulary_sizes=sizes).make()
+
+    earlier = make(hashed(6, 3), hours=2)
+    for weight in earlier.weights:
+        weight.assign(np.random.default_rng(1).normal(size=weight.shape))
+    words = {"category": EARLIER["category"], "fields": [b"hour=1", b"hour=2"]}
+    write_warm_start(str(tmp_path), earlier, words, "")
+
+    same = make(hashed(6, 3), hours=1)
+    report = warm_start(same, {**words, "fields": [b"hour=2"]}, str(tmp_path))
+    counts = {name: (c.kept, c.new, c.dropped) for name, c in report.rows.items()}
+    assert counts == {
+        "item_id": (6, 0, 0), "category": (4, 0, 0), "surface": (3, 0, 0), "fields": (1, 0, 1)
+    }  # fmt: skip
+    np.testing.assert_array_equal(same.tables[0], earlier.tables[0])
+    # Padding, unknown, three buckets, then the vocabulary.
+    np.testing.assert_array_equal(same.tables[1][:5], earlier.tables[1][:5])
+    np.testing.assert_array_equal(same.tables[1][5], earlier.tables[1][6])
+
+    other = make(hashed(7, 2), hours=2)
+    before = [np.array(table) for table in other.tables]
+    report = warm_start(other, words, str(tmp_path))
+    assert report.not_taken == {
+        "item_id": "hashed in 6 buckets there, hashed in 7 buckets here",
+        "surface": "hashed in 3 buckets there, hashed in 2 buckets here",
+    }
+    np.testing.assert_array_equal(other.tables[0][2:9], before[0][2:9])
+    np.testing.assert_array_equal(other.tables[1][2:4], before[1][2:4])
+    np.testing.assert_array_equal(other.tables[1][4:], earlier.tables[1][5:])
+
+
+def test_what_was_a_vocabulary_is_not_taken_as_buckets(model: str) -> None:
+    plan = tiny_training.PLAN
+    plan = dataclasses.replace(plan, item=dataclasses.replace(plan.item, buckets=4))
+    ranker = dataclasses.replace(tiny_training.make_factory(entries=4), plan=plan).make()
+    words = {name: EARLIER[name] for name in ("category", "fields")}
+    report = warm_start(ranker, words, model)
+    assert report.not_taken["item_id"] == "not hashed there, hashed in 4 buckets here"
+
+
 def test_other_weights_are_copied_and_the_optimiser_is_not(earlier: Ranker, model: str) -> None:
     ranker = make_ranker(5)
     report = warm_start(ranker, TODAY, model)
@@ -105,6 +166,17 @@ def test_all_weights_have_a_place(earlier: Ranker) -> None:
 def test_map_rows() -> None:
     np.testing.assert_array_equal(map_rows([b"a", b"b"], [b"b", b"z", b"a"]), [1, -1, 0])
     np.testing.assert_array_equal(map_rows([], [b"b"]), [-1])
+
+
+def test_the_ledger_of_ids_is_kept_with_the_model(earlier: Ranker, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    ledger.write_bytes(b"counts")
+    write_warm_start(str(tmp_path), earlier, EARLIER, "", str(ledger))
+    assert Path(ledger_path(str(tmp_path))).read_bytes() == b"counts"
+    digest = read_index(str(tmp_path))["id_ledger_digest"]
+    ledger.write_bytes(b"other counts")
+    write_warm_start(str(tmp_path), earlier, EARLIER, "", str(ledger))
+    assert read_index(str(tmp_path))["id_ledger_digest"] != digest
 
 
 def test_the_index_identifies_data_and_weights(model: str, tmp_path: Path) -> None:

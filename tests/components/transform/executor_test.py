@@ -45,7 +45,7 @@ def run(tmp_path: Path, make_artifact: Callable[..., Any]) -> Callable[[Any, str
         "force_tf_compat_v1": 0,
     }
 
-    def run_executor(executor: Any, name: str) -> Any:
+    def run_executor(executor: Any, name: str, **changes: Any) -> Any:
         context = executor.Context(
             beam_pipeline_args=BEAM_ARGS, tmp_dir=str(tmp_path / "tmp"), unique_id=name
         )
@@ -57,7 +57,9 @@ def run(tmp_path: Path, make_artifact: Callable[..., Any]) -> Callable[[Any, str
             "transformed_examples": [transformed],
             "updated_analyzer_cache": [cache],
         }
-        executor(context).Do({"examples": [examples], "schema": [schema]}, outputs, properties)
+        executor(context).Do(
+            {"examples": [examples], "schema": [schema]}, outputs, {**properties, **changes}
+        )
         return transformed
 
     return run_executor
