@@ -36,6 +36,11 @@ NUMBERS = "numbers"
 # Candidates of each user in a ``rank`` request.
 CANDIDATE_COUNT = "candidate_count"
 
+# Of packed examples: which events of its record each impression sees, from the first to before the
+# last, counted from the oldest.
+WINDOW_START = "window_start"
+WINDOW_END = "window_end"
+
 # Groups predictions by user for within-user metrics; it is a hash, and never an input.
 USER_GROUP = "user_group"
 
@@ -92,6 +97,7 @@ class RankerPlan:
         max_length: longest history, in events.
         user: type of the user id, for the within-user metrics.
         min_count: occurrences that put an id or category into its vocabulary.
+        packed: transformed examples hold several impressions of a user each.
     """
 
     item: Category
@@ -105,6 +111,7 @@ class RankerPlan:
     max_length: int
     user: FieldType
     min_count: int
+    packed: bool = False
 
     @property
     def item_parts(self) -> tuple[Category, ...]:
@@ -159,6 +166,8 @@ class RunConfig:
         max_length: longest history, in events.
         model: the ``model`` section.
         train: the ``train`` section.
+        pack_impressions: impressions that a transformed example holds at most; 0 for an example
+            an impression.
         plain: all of it, as plain values, to be saved with the model.
     """
 
@@ -167,12 +176,14 @@ class RunConfig:
     max_length: int
     model: ModelConfig
     train: TrainConfig
+    pack_impressions: int
     plain: dict[str, Any]
 
     @property
     def plan(self) -> RankerPlan:
         """What the ranker reads."""
-        return make_plan(self.description, self.model, self.protocol, self.max_length)
+        plan = make_plan(self.description, self.model, self.protocol, self.max_length)
+        return dataclasses.replace(plan, packed=self.pack_impressions > 0)
 
 
 def read_run_config(custom_config: dict[str, Any] | None) -> RunConfig:
@@ -199,6 +210,7 @@ def read_run_config(custom_config: dict[str, Any] | None) -> RunConfig:
         max_length=history["max_length"],
         model=build(ModelConfig, plain["model"], where="model"),
         train=build(TrainConfig, plain["train"], where="train"),
+        pack_impressions=plain["data"].get("pack_impressions", 0),
         plain=plain,
     )
 

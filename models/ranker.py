@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from models.action_fusion import ActionFusionLayer
-from models.alignment import keep_events, right_align, right_aligned_mask
+from models.alignment import keep_events, right_align
 from models.backbones.base import SequenceInputs
 from models.backbones.registry import make_backbone
 from models.capabilities import CAPABILITIES, Backbone
@@ -17,7 +17,17 @@ from models.config import ActionFusion, ItemFusion, ModelConfig
 from models.embedding_widths import table_widths
 from models.embeddings import StackedEmbedding
 from models.layers.candidates import group_by_user, repeat_for_candidates, ungroup
+from models.layers.masking import masked_mean
 from models.mixed_embedding import MixedEmbedding
+from models.packing import (
+    PackedGroup,
+    is_packed,
+    make_groups,
+    reads_windows,
+    record_mask,
+    restore,
+    unpack_history,
+)
 from models.plan import FIELDS, FIRST_INDEX, NUMBERS, RankerPlan
 from schemas import features
 from schemas.profile import SequenceProfile
@@ -119,7 +129,7 @@ class Ranker(tfrs.Model):
         """Returns logits, float32 [rows].
 
         Args:
-            inputs: transformed features.
+            inputs: transformed features; or a packed batch, see :mod:`models.packing`.
             training: whether dropout is on.
             shared_history: histories have a row a user and all else a multiple of these rows, a
                 user's candidates in consecutive ones; what depends on the history alone is then
@@ -231,6 +241,11 @@ class Ranker(tfrs.Model):
         return tf.concat(pieces, axis=-1) if pieces else tf.zeros([batch, 0], self.compute_dtype)
 
     @property
+    def _action_lists(self) -> list[str]:
+        """What the history part reads of the inputs beside the items."""
+        return [] if self.action_fusion is None else [features.HISTORY_ACTION]
+
+    @property
     def _fields_dim(self) -> int:
         return len(self.plan.categories) * self.config.embedding_dim
 
@@ -248,6 +263,12 @@ class Ranker(tfrs.Model):
             norm = tf.reduce_sum(tf.cast(nothing, tf.float32), axis=-1)
             return HistoryResults(nothing, norm, None)
         lengths = items.events[0].row_lengths()
+        if is_packed(inputs) and reads_windows(self.config):
+            return self._run_packed(inputs, items, non_sequence, lengths, training)
+        if is_packed(inputs):
+            items = items._replace(events=[unpack_history(part, inputs) for part in items.events])
+            inputs = {name: unpack_history(inputs[name], inputs) for name in self._action_lists}
+            lengths = items.events[0].row_lengths()
         if self.length_groups == 1:
             return self._run_group(inputs, items, non_sequence, lengths, training, shared_history)
         batch = tf.shape(lengths)[0]
@@ -267,10 +288,7 @@ class Ranker(tfrs.Model):
                 rows=items.rows,
                 events=[tf.gather(ragged, chosen) for ragged in items.events],
             )
-            group_inputs = {}
-            if self.action_fusion is not None:
-                actions = inputs[features.HISTORY_ACTION]
-                group_inputs[features.HISTORY_ACTION] = tf.gather(actions, chosen)
+            group_inputs = {name: tf.gather(inputs[name], chosen) for name in self._action_lists}
             results.append(
                 self._run_group(
                     group_inputs,
@@ -289,6 +307,35 @@ class Ranker(tfrs.Model):
             )
         )
 
+    def _run_packed(
+        self,
+        inputs: Features,
+        items: ItemVectors,
+        non_sequence: tf.Tensor,
+        lengths: tf.Tensor,
+        training: bool,
+    ) -> HistoryResults:
+        """Runs the history part with a row a record, each of its impressions seeing a window."""
+        groups = make_groups(inputs, lengths, self.length_groups)
+        results = [
+            self._run_group(
+                {name: tf.gather(inputs[name], group.records) for name in self._action_lists},
+                ItemVectors(
+                    target=group.spread(items.target),
+                    rows=items.rows,
+                    events=[tf.gather(ragged, group.records) for ragged in items.events],
+                ),
+                group.spread(non_sequence),
+                tf.gather(lengths, group.records),
+                training,
+                shared_history=True,
+                packed=group,
+            )
+            for group in groups
+        ]
+        interests, norms, _ = zip(*results, strict=True)
+        return HistoryResults(restore(groups, interests), restore(groups, norms), None)
+
     def _run_group(
         self,
         inputs: Features,
@@ -297,14 +344,19 @@ class Ranker(tfrs.Model):
         lengths: tf.Tensor,
         training: bool,
         shared_history: bool,
+        packed: PackedGroup | None = None,
     ) -> HistoryResults:
         """Pads the rows of one group to the longest of them and runs the backbone."""
         longest = tf.reduce_max(tf.concat([lengths, tf.ones([1], lengths.dtype)], axis=0))
         padding = tf.shape(items.rows)[0] - 1
         aligned = [right_align(ragged, longest, padding=padding) for ragged in items.events]
         events = self._item_vector(tf.gather(items.rows, tf.stack(aligned, axis=-1)))
-        mask = right_aligned_mask(lengths, longest)
-        norm = _event_norm(events, mask) if self.config.embedding_l2 else tf.zeros_like(lengths)
+        mask = record_mask(lengths, longest, packed)
+        if packed is not None:
+            lengths = tf.reshape(packed.end - packed.start, [-1])
+        norm = tf.zeros_like(lengths)
+        if self.config.embedding_l2:
+            norm = masked_mean(_squared_norm(events)[..., tf.newaxis], mask)[:, 0]
         history = events
         if self.action_fusion is not None:
             actions = right_align(inputs[features.HISTORY_ACTION], longest)
@@ -328,7 +380,7 @@ class Ranker(tfrs.Model):
             sequence = sequence._replace(
                 history=first, mask=first_mask, second=second, second_mask=second_mask
             )
-        if shared_history:
+        if shared_history and packed is None:
             norm = repeat_for_candidates(norm, items.target)
         return HistoryResults(
             interest=self.backbone(sequence, training=training, shared_history=shared_history),
@@ -370,10 +422,3 @@ def _make_head(config: ModelConfig) -> tf.keras.Sequential:
 
 def _squared_norm(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.square(tf.cast(values, tf.float32)), axis=-1)
-
-
-def _event_norm(history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean squared norm of the events of each row, [rows]."""
-    weights = tf.cast(mask, tf.float32)
-    total = tf.reduce_sum(_squared_norm(history) * weights, axis=1)
-    return total / tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)

@@ -12,8 +12,11 @@ class SequenceInputs(NamedTuple):
 
     With several candidates for each user, ``target`` and ``non_sequence`` have a multiple of the
     other tensors' rows, the candidates of a user in consecutive rows, and the call says so by
-    ``shared_history``. It is for scoring: the result is that of repeated histories, but what
-    depends on the history alone is computed once, in an order that pays with many candidates.
+    ``shared_history``. The result is that of repeated histories, but what depends on the history
+    alone is computed once, in an order that pays with many candidates. In packed training each
+    candidate is an impression of its own time: ``mask`` and ``items_mask`` are then windows, bool
+    [users, candidates, length], and ``length`` has a row a candidate. A backbone reads them if
+    :func:`models.packing.reads_windows` says so.
 
     Attributes:
         target: item vector of the candidate, [rows, dim].
@@ -61,5 +64,5 @@ class SequenceInputs(NamedTuple):
             items=items,
             items_mask=mask,
             second=history[:, :0],
-            second_mask=mask[:, :0],
+            second_mask=mask[..., :0],
         )

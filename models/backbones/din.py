@@ -18,6 +18,7 @@ from models.layers.length_conditioning import LengthConditioning
 from models.layers.length_temperature import divide_by_temperature, make_temperature
 from models.layers.masking import masked_softmax
 from models.layers.sublayers import build_sublayer
+from models.layers.windows import has_windows
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -126,11 +127,14 @@ class DinBackbone(keras.layers.Layer):
             # Beside the events, not before them in one tensor: that would copy the events.
             parts = [tf.cast(signals.prompts, inputs.history.dtype), inputs.history]
         query = inputs.target if self.query is None else self.query(inputs.target, signals.vector)
-        prompts = tf.shape(mask)[1] - tf.shape(inputs.mask)[1]
+        prompts = tf.shape(slots)[1] - tf.shape(inputs.history)[1]
+        events = ungroup(inputs.mask) if has_windows(inputs.mask) else inputs.mask
         statistics = {
-            "event_mask": tf.pad(inputs.mask, [[0, 0], [prompts, 0]]),  # false for the prompts
+            "event_mask": tf.pad(events, [[0, 0], [prompts, 0]]),  # false for the prompts
             "training": training,
         }
+        # Windows have statistics of each candidate, which are not cut into chunks.
+        shared_history = shared_history and not has_windows(inputs.mask)
         scores = [
             self._score(query, part, signals.vector, statistics, shared_history) for part in parts
         ]
@@ -140,7 +144,8 @@ class DinBackbone(keras.layers.Layer):
             signals.length,
             self.name,
         )
-        return masked_softmax(logits, mask[:, tf.newaxis]), parts
+        seen = mask if has_windows(mask) else mask[:, tf.newaxis]
+        return masked_softmax(logits, seen), parts
 
     def _score(
         self,

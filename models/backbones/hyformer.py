@@ -16,6 +16,7 @@ from models.layers.config import HyformerBlockConfig, plain, read
 from models.layers.hyformer_block import HyformerBlock
 from models.layers.hyformer_query_generation import HyformerQueryGeneration
 from models.layers.masking import masked_mean
+from models.layers.windows import has_windows
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -124,7 +125,7 @@ class HyformerBackbone(LatentQueryBackbone):
                 )
             return tf.reshape(queries, [-1, self.options.queries * self.options.dim])
 
-        if training or not shared_history:
+        if training or not shared_history or has_windows(inputs.mask):
             return read(inputs.target, inputs.non_sequence)
         return self._read_in_chunks(inputs, read)
 

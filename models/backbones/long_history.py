@@ -13,6 +13,7 @@ from models.backbones.length_context import LengthContext, LengthSignals
 from models.layers.config import LengthModulation, plain, read
 from models.layers.length_modulated_attention import LengthModulatedAttention
 from models.layers.sublayers import build_sublayer
+from models.layers.windows import has_windows, recent_events
 
 
 class LongHistoryBackbone(keras.layers.Layer):
@@ -90,9 +91,13 @@ class LongHistoryBackbone(keras.layers.Layer):
     ) -> tf.Tensor:
         """Returns what the target reads from the most recent events, [rows, dim]."""
         recent = self.options.short_length
-        history, mask = signals.prepend(inputs.history[:, -recent:], inputs.mask[:, -recent:])
+        if has_windows(inputs.mask):
+            history, mask = recent_events(inputs.history, inputs.mask, recent)
+        else:
+            history, mask = inputs.history[:, -recent:], inputs.mask[:, -recent:]
+        history, mask = signals.prepend(history, mask)
         query = inputs.target[:, tf.newaxis]
-        if shared_history:
+        if shared_history and not has_windows(inputs.mask):
             history = self.short_attention.encode_history(history)
         read_out = self.short_attention(query, history, mask, None, signals.length, signals.vector)
         return read_out[:, 0]

@@ -15,6 +15,7 @@ from models.layers.position_bias import PositionBias
 from models.layers.position_embedding import PositionEmbedding
 from models.layers.target_position_bias import TargetPositionBias
 from models.layers.target_query_gate import TargetQueryGate
+from models.layers.windows import events_after, has_windows, window_bias
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -30,7 +31,8 @@ class TargetPositions(keras.layers.Layer):
     Call arguments:
         target: item vector of the candidate, [rows, dim].
         items: item vectors of all events, [users, items, dim].
-        items_mask: true where there is an event, bool [users, items].
+        items_mask: true where there is an event, bool [users, items]; or windows, bool [users,
+            candidates, items], of a single history that ``items`` are the events of.
         events: events of each history without prompts, [users, length, dim].
 
     Returns:
@@ -110,6 +112,8 @@ class TargetPositions(keras.layers.Layer):
     ) -> list[list[tf.Tensor | None]]:
         """Returns the biases of each attention layer and history."""
         condition = self.condition(target, items, items_mask)
+        if has_windows(items_mask):
+            return self._window_biases(condition, items_mask)
         biases: list[list[tf.Tensor | None]] = []
         for layer in range(self.layers):
             of_layer: list[tf.Tensor | None] = []
@@ -138,6 +142,20 @@ class TargetPositions(keras.layers.Layer):
     def embed(self, history: tf.Tensor, index: int = 0) -> tf.Tensor:
         """Returns the events of a history with absolute positions added, if so configured."""
         return self.embeddings[index](history) if self.embeddings else history
+
+    def _window_biases(
+        self, condition: tf.Tensor | None, windows: tf.Tensor
+    ) -> list[list[tf.Tensor | None]]:
+        """Returns the biases of each attention layer, by the distance from the window's end."""
+        if not self.position_biases and not self.target_biases:
+            return [[None]] * self.layers
+        after, length = events_after(windows), tf.shape(windows)[-1]
+        biases: list[list[tf.Tensor | None]] = []
+        for layer in range(self.layers):
+            factors = [bias.factors() for bias in self.position_biases[layer : layer + 1]]
+            factors += [bias.factors(condition) for bias in self.target_biases[layer : layer + 1]]
+            biases.append([window_bias(factors, after, length)])
+        return biases
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# Finite, so that a row without events gives zeros and not NaN.
-MASKED_LOGIT = -1e9
+from models.layers.windows import MASKED_LOGIT, has_windows, window_mean
 
 
 def masked_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -32,11 +31,14 @@ def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
     Args:
         values: [rows, length, dim].
-        mask: bool [rows, length].
+        mask: bool [rows, length]; or windows [rows, candidates, length].
 
     Returns:
-        [rows, dim] in the type of ``values``; 0 where no event exists.
+        [rows, dim] in the type of ``values``, or [rows * candidates, dim] over the windows; 0
+        where no event exists.
     """
+    if has_windows(mask):
+        return window_mean(values, mask)
     kept = tf.where(mask[:, :, tf.newaxis], values, tf.zeros_like(values))
     count = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
     total = tf.reduce_sum(tf.cast(kept, tf.float32), axis=1)

@@ -9,6 +9,7 @@ from tensorflow import keras
 
 from models.layers.config import PositionKind
 from models.layers.sublayers import most_recent, require_at_least, size_of
+from models.layers.windows import PositionFactors
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -70,6 +71,13 @@ class PositionBias(keras.layers.Layer):
         """Returns the biases of the positions present."""
         recent = most_recent(self.table, size_of(history, 1), self.name)  # [length, rows]
         return tf.transpose(recent)[None]  # [1, rows, length]
+
+    def factors(self) -> PositionFactors:
+        """Returns the biases of all ``max_length`` positions as a product."""
+        table = tf.convert_to_tensor(self.table)
+        if self.kind is PositionKind.QUERY_SPECIFIC:
+            return PositionFactors(tf.eye(self.queries, dtype=table.dtype)[None], table)
+        return PositionFactors(tf.ones([1, self.queries, 1], table.dtype), table)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments."""

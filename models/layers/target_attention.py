@@ -12,6 +12,7 @@ from models.layers.chosen_events import merge_heads, read_chosen, score_chosen, 
 from models.layers.length_temperature import LengthTemperature, divide_by_temperature
 from models.layers.masking import MASKED_LOGIT, masked_softmax
 from models.layers.sublayers import require_at_least
+from models.layers.windows import attend_windows, has_windows
 
 
 class EncodedHistory(NamedTuple):
@@ -48,7 +49,8 @@ class TargetAttention(keras.layers.Layer):
         query: ``[batch, queries, dim]``; or ``[batch * candidates, queries, dim]``, the candidates
             of a user in consecutive rows.
         history: ``[batch, length, history_dim]``, or what ``encode_history`` made of it.
-        event_mask: ``[batch, length]``, true at real events.
+        event_mask: ``[batch, length]``, true at real events; or windows ``[batch, candidates,
+            length]``, the events that each candidate sees, without a temperature.
         bias: None, or ``[rows or 1, queries, bias_length]``, added to the logits of all heads.
             Right-aligned: where it is shorter than the history (prompts stand in front), the
             first positions get 0.
@@ -170,18 +172,23 @@ class TargetAttention(keras.layers.Layer):
         bias: tf.Tensor | None,
         length: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        weights, history = self._weights(projected, history, event_mask, bias, length)
-        weights = tf.cast(weights, self.compute_dtype)
-        if isinstance(history, EncodedHistory):
-            values = self._split(history.values)  # [batch, length, heads, head_dim]
-            read = tf.einsum("bhql,blhe->bqhe", weights, values)
+        if has_windows(event_mask):
+            merged = self._read_windows(projected, history, event_mask, bias)
         else:
-            pooled = tf.einsum("bhql,bld->bhqd", weights, history)
-            read = tf.einsum("bhqd,dhe->bqhe", pooled, self._split(self._cast(self.value_kernel)))
-        merged = tf.reshape(read, [*_sizes(read, 2), self.attention_dim])
-        merged *= tf.cast(_has_events(event_mask)[:, None, None], merged.dtype)
+            weights, history = self._weights(projected, history, event_mask, bias, length)
+            read = self._read(tf.cast(weights, self.compute_dtype), history)
+            merged = tf.reshape(read, [*_sizes(read, 2), self.attention_dim])
+            merged *= tf.cast(_has_events(event_mask)[:, None, None], merged.dtype)
         out = tf.matmul(merged, self._cast(self.output_kernel))
         return split_queries(out, projected.shape[1])
+
+    def _read(self, weights: tf.Tensor, history: tf.Tensor | EncodedHistory) -> tf.Tensor:
+        """Returns what each head reads, ``[batch, candidates * queries, heads, head_dim]``."""
+        if isinstance(history, EncodedHistory):
+            values = self._split(history.values)  # [batch, length, heads, head_dim]
+            return tf.einsum("bhql,blhe->bqhe", weights, values)
+        pooled = tf.einsum("bhql,bld->bhqd", weights, history)
+        return tf.einsum("bhqd,dhe->bqhe", pooled, self._split(self._cast(self.value_kernel)))
 
     def _masked_weights(self, projected: tf.Tensor, *arguments: Any) -> tf.Tensor:
         """Returns the weights of ``_weights``, 0 in rows without events."""
@@ -223,6 +230,21 @@ class TargetAttention(keras.layers.Layer):
             logits += tf.minimum(bias, bound)[:, None]
         logits = divide_by_temperature(logits, self.temperature, length, self.name)
         return tf.nn.softmax(logits, axis=-1), history
+
+    def _read_windows(
+        self,
+        projected: tf.Tensor,
+        history: tf.Tensor | EncodedHistory,
+        windows: tf.Tensor,
+        bias: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """Returns what all heads read, ``[batch, candidates * queries, attention_dim]``."""
+        if not isinstance(history, EncodedHistory):
+            history = self.encode_history(history)
+        queries = merge_queries(projected, tf.shape(windows)[0])
+        return attend_windows(
+            queries, history.keys, history.values, windows, bias, heads=self.heads
+        )
 
     def _absorbs(self, history: tf.Tensor, queries: int) -> bool:
         """Tells whether folding W_k into the queries takes fewer products for each event."""

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from models.layers.sublayers import build_sublayer, most_recent, require_at_least, size_of
+from models.layers.windows import PositionFactors
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -84,9 +85,13 @@ class TargetPositionBias(keras.layers.Layer):
 
     def call(self, condition: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
         """Returns the biases of the positions present."""
-        multipliers = tf.reshape(self.project(condition), [-1, self.queries, self.rank])
+        multipliers = self._multipliers(condition)
         positions = most_recent(self.table, size_of(history, 1), self.name)  # [length, rank]
         return tf.einsum("bqr,lr->bql", multipliers, tf.cast(positions, multipliers.dtype))
+
+    def factors(self, condition: tf.Tensor) -> PositionFactors:
+        """Returns the biases of all ``max_length`` positions as a product."""
+        return PositionFactors(self._multipliers(condition), tf.convert_to_tensor(self.table))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments."""
@@ -97,3 +102,6 @@ class TargetPositionBias(keras.layers.Layer):
             "rank": self.rank,
             "deviation": self.deviation,
         }
+
+    def _multipliers(self, condition: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(self.project(condition), [-1, self.queries, self.rank])

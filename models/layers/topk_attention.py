@@ -20,6 +20,7 @@ from models.layers.length_temperature import divide_by_temperature, make_tempera
 from models.layers.masking import masked_softmax
 from models.layers.retrieval import gather_events, top_k_events, top_k_for_candidates
 from models.layers.sublayers import build_sublayer, require_argument, require_at_least
+from models.layers.windows import has_windows
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -51,7 +52,8 @@ class TopKAttention(keras.layers.Layer):
         target: ``[rows, dim]``, rows ``batch`` or ``batch * candidates``, the candidates of a user
             in consecutive rows.
         history: ``[batch, length, dim]``, without prompts.
-        event_mask: ``[batch, length]``, true at real events.
+        event_mask: ``[batch, length]``, true at real events; or windows ``[batch, candidates,
+            length]``, the events that each candidate sees.
         prompts: None, or ``[batch, prompts, dim]``; always read, beside the chosen events.
         length: ``[batch]``, events in the user's history; with temperature.
         length_vector: ``[batch, length_dim]``; with query-key conditioning.
@@ -126,7 +128,7 @@ class TopKAttention(keras.layers.Layer):
     ) -> tf.Tensor:
         """Returns what the target reads from the best events."""
         history = tf.cast(history, self.compute_dtype)
-        if shared_history:
+        if shared_history and not has_windows(event_mask):
             query = self._query(target, length_vector)
             return self._read_by_keys(query, history, event_mask, prompts, length)
         folded = group_by_user(self._fold(target, length_vector), tf.shape(history)[0])
@@ -219,7 +221,9 @@ class TopKAttention(keras.layers.Layer):
         self, folded: tf.Tensor, history: tf.Tensor, event_mask: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         scores = tf.einsum("uchd,uld->uchl", tf.stop_gradient(folded), tf.stop_gradient(history))
-        return top_k_events(scores, tf.cast(event_mask, tf.bool)[:, None, None], self.count)
+        mask = tf.cast(event_mask, tf.bool)
+        seen = mask[:, :, None] if has_windows(mask) else mask[:, None, None]
+        return top_k_events(scores, seen, self.count)
 
     def _by_head(self, kernel: Any) -> tf.Tensor:
         kernel = tf.cast(kernel, self.compute_dtype)
