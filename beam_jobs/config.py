@@ -12,6 +12,9 @@ from schemas.loading import STRICT
 # A longer list in one example is a mistake in the configuration.
 MAX_HISTORY = 100_000
 
+# A record should stay far below a batch, which holds whole records.
+MAX_PACKED = 1_000
+
 
 class HistoryProtocol(enum.StrEnum):
     """Which earlier events a history keeps (LENS, arXiv 2605.25583, KuaiRand protocols)."""
@@ -92,6 +95,9 @@ class DataConfig:
         allow_empty: splits that may be empty.
         length_edges: lower bounds, in events, of the length buckets but the first.
         density_edges: lower bounds, in training samples, of the density buckets but the first.
+        pack_impressions: consecutive impressions of a user, in time, that a transformed example
+            of the training and validation splits holds at most; they share their history events.
+            0 for an example an impression.
         shards: files a split is written in; the examples do not depend on it.
         max_rejected_share: largest share of rows in the dead letter, from 0 to 1.
         schema: curated TensorFlow Metadata schema (pbtxt); the shipped one of the dataset if
@@ -110,6 +116,7 @@ class DataConfig:
     allow_empty: tuple[str, ...] = ()
     length_edges: tuple[int, ...] = (1, 5, 10, 20, 50, 100)
     density_edges: tuple[int, ...] = (1, 5, 20, 50, 200)
+    pack_impressions: int = 0
     shards: int = 8
     max_rejected_share: float = 0.01
     schema: str | None = None
@@ -119,6 +126,10 @@ class DataConfig:
             edges = getattr(self, name)
             if any(edge < 1 for edge in edges) or list(edges) != sorted(set(edges)):
                 raise ValueError(f"{name} {list(edges)}: increasing whole numbers from 1 expected")
+        if not 0 <= self.pack_impressions <= MAX_PACKED:
+            raise ValueError(
+                f"pack_impressions {self.pack_impressions}: 0 to {MAX_PACKED} is accepted"
+            )
         if not 1 <= self.shards <= 10_000:
             raise ValueError(f"shards {self.shards}: 1 to 10000 is accepted")
         if not 0 <= self.max_rejected_share <= 1:

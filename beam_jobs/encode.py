@@ -15,7 +15,7 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from beam_jobs.columns import fill_missing, hashes, mix, ordinals, single
 from beam_jobs.config import DataConfig
 from beam_jobs.events import ORIGIN, Bounds, Origin, kept_by_protocol, moments
-from beam_jobs.histories import chunks, history_windows, window_indices
+from beam_jobs.histories import chunks, history_windows, order_of_runs, window_indices
 from beam_jobs.side import look_up
 from schemas import features
 from schemas.dataset import DatasetDescription
@@ -48,7 +48,8 @@ def shard_batches(
     Yields:
         The name of a split and a batch of its examples in contract columns, each a list.
         Within a split the rows are in an order that is random but always the same, so that a
-        trainer needs only a small shuffle buffer.
+        trainer needs only a small shuffle buffer. Where impressions are to be packed, it is the
+        order of runs of rows, each of a user's consecutive impressions.
     """
     user_column = single(events.column("user"))
     item_column = single(events.column("item"))
@@ -73,7 +74,7 @@ def shard_batches(
 
     for number, name in enumerate(features.SPLITS):
         rows = np.flatnonzero(split == number)
-        rows = rows[np.argsort(order_key[rows], kind="stable")]
+        rows = rows[order_of_runs(codes[rows], order_key[rows], _run_length(name, config))]
         windows = history_windows(
             codes, moment, kept, rows, config.history.max_length, known_before
         )
@@ -89,6 +90,11 @@ def shard_batches(
                 taken = values.take(pa.array(indices))
                 columns[feature] = pa.LargeListArray.from_arrays(pa.array(offsets), taken)
             yield name, pa.record_batch(columns)
+
+
+def _run_length(split: str, config: DataConfig) -> int:
+    """Rows of a user that stand together; the test split is never packed."""
+    return 1 if split == features.TEST_SPLIT else max(config.pack_impressions, 1)
 
 
 def encode(batch: pa.RecordBatch) -> list[bytes]:

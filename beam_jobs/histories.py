@@ -94,3 +94,22 @@ def window_indices(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, n
     offsets = np.concatenate([[0], np.cumsum(length)])
     indices = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], length)
     return offsets, indices
+
+
+def order_of_runs(user: np.ndarray, key: np.ndarray, length: int) -> np.ndarray:
+    """Orders rows by random keys, but leaves runs of a user's consecutive rows together.
+
+    Args:
+        user: user codes of rows sorted by user and time, [rows].
+        key: random number of each row, [rows]; a run has the place of its first row's.
+        length: rows of a run, but for the last one of a user.
+
+    Returns:
+        Indices of the rows in their new order, [rows].
+    """
+    row = np.arange(len(user))
+    is_new = np.ones(len(user), bool)
+    is_new[1:] = user[1:] != user[:-1]
+    first_of_user = np.maximum.accumulate(np.where(is_new, row, 0))
+    first_of_run = row - (row - first_of_user) % length
+    return np.lexsort((row, first_of_run, key[first_of_run]))

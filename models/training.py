@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from models import metrics
 from models.config import LearningRateSchedule
-from models.inputs import count_records, make_dataset, make_parser
+from models.inputs import count_records, make_dataset, make_parser, records_per_batch
 from models.monitor import TrainingMonitor
+from models.packing import count_events, is_packed, packed_positions, reads_windows
 from models.plan import USER_GROUP
 from models.ranker import Ranker
 from models.ranker_factory import RankerFactory
@@ -94,14 +95,20 @@ class TrainingLoop:
         if ranker is not None:
             self.ranker = ranker
         elif factory.train.learning_rate_schedule is LearningRateSchedule.LINEAR:
-            if self._examples is None:
-                self._examples = self._count()
-            steps_an_epoch = -(-self._examples // factory.train.batch_size)
-            self.ranker = factory.make(steps=steps_an_epoch * factory.train.max_epochs)
+            self.ranker = factory.make(steps=self._count_steps() * factory.train.max_epochs)
         else:
             self.ranker = factory.make()
         self._train_step: Any = None
         self._score_step: Any = None
+
+    def _count_steps(self) -> int:
+        """Counts the steps of an epoch."""
+        batch_size = self._factory.train.batch_size
+        if self._factory.plan.packed:
+            return -(-self._count() // records_per_batch(self._files, batch_size))
+        if self._examples is None:
+            self._examples = self._count()
+        return -(-self._examples // batch_size)
 
     def _count(self) -> int:
         try:
@@ -270,7 +277,7 @@ class TrainingLoop:
                 shuffle_buffer=config.shuffle_buffer,
                 shares=context.num_replicas_in_sync,
                 share=range(first, first + devices),
-                skip=skip_steps * config.batch_size,
+                skip_batches=skip_steps,
             )
 
         if self._strategy.num_replicas_in_sync == 1:
@@ -300,17 +307,24 @@ class TrainingLoop:
         """Returns loss, rows, positives, events, padded events and ``due``, float64 [6]."""
         results = self.ranker.train_step(batch)
         labels = batch[features.LABEL]
-        lengths = batch[features.HISTORY_ITEM_ID].row_lengths()
+        lengths = count_events(batch, features.HISTORY_ITEM_ID)
         values = (
             results["total_loss"],
             tf.size(labels),
             tf.reduce_sum(labels),
             tf.reduce_sum(lengths),
-            padded_events(lengths, self.ranker.length_groups),
+            self._padded_events(batch, lengths),
             due,
         )
         # One vector is one message to the other workers.
         return tf.stack([tf.cast(value, tf.float64) for value in values])
+
+    def _padded_events(self, batch: Any, lengths: tf.Tensor) -> tf.Tensor:
+        """Counts the positions that the ranker computes for a batch."""
+        groups = self.ranker.length_groups
+        if is_packed(batch) and reads_windows(self.ranker.config):
+            return packed_positions(batch, features.HISTORY_ITEM_ID, groups)
+        return padded_events(lengths, groups)
 
     def _score_replica(self, batch: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return self.ranker(batch, training=False), batch[features.LABEL], batch[USER_GROUP]

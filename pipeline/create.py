@@ -239,7 +239,10 @@ def _custom_config(prepared: Prepared, *, for_transform: bool) -> dict[str, str]
         model, train = dataclasses.replace(ModelConfig(), **kept), TrainConfig()
     values = {
         "description": to_plain(prepared.description),
-        "data": {"history": to_plain(config.data.history)},
+        "data": {
+            "history": to_plain(config.data.history),
+            "pack_impressions": config.data.pack_impressions,
+        },
         "model": to_plain(model),
         "train": to_plain(train),
         "source_hash": source_hash(

@@ -21,7 +21,8 @@ class OrderedTransform(Transform):
     Outputs:
         transform_graph: TransformGraph.
         transformed_examples: Examples of the splits that ``splits_config`` transforms; each file
-            has the name, the number of records and the order of the raw one.
+            has the name, the number of records and the order of the raw one; with
+            ``data.pack_impressions`` consecutive impressions of a user are one record.
     """
 
     EXECUTOR_SPEC = BeamExecutorSpec(Executor)

@@ -62,6 +62,7 @@ class Executor(tfx_executor.Executor):
         config = executor_utils.ResolveSplitsConfig(
             exec_properties.get(specs.SPLITS_CONFIG_KEY), [examples]
         )
+        custom_config = json.loads(exec_properties[specs.CUSTOM_CONFIG_KEY])
         splits = list(config.transform)
         transformed.split_names = artifact_utils.encode_split_names(splits)
         folders = {
@@ -82,7 +83,14 @@ class Executor(tfx_executor.Executor):
                 pipeline
                 | "Files" >> beam.Create(files)
                 | "Spread" >> beam.Reshuffle()
-                | "Transform" >> beam.ParDo(TransformFile(graph, total=len(files)))
+                | "Transform"
+                >> beam.ParDo(
+                    TransformFile(
+                        graph,
+                        total=len(files),
+                        pack_impressions=read_run_config(custom_config).pack_impressions,
+                    )
+                )
             )
         for folder in folders.values():
             remove_temporary(folder)

@@ -84,7 +84,10 @@ class Cell:
         """What ``models.plan.read_run_config`` reads."""
         values = {
             "description": to_plain(self.description),
-            "data": {"history": self.settings["data"]["history"]},
+            "data": {
+                "history": self.settings["data"]["history"],
+                "pack_impressions": self.config.data.pack_impressions,
+            },
             "model": self.settings["model"],
             "train": self.settings["train"],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import resource
 import sys
@@ -59,7 +60,8 @@ def train_cell(
     weights.parent.mkdir(parents=True, exist_ok=True)
     write_checkpoint(result.ranker, str(weights))
     rows = ScoredRows.read(examples.test_rows)
-    spec = make_dataset(validation_files, factory.plan, batch_size=1).element_spec
+    one_by_one = dataclasses.replace(factory.plan, packed=False)  # as the scored rows are
+    spec = make_dataset(validation_files, one_by_one, batch_size=1).element_spec
     scoring = time.monotonic()
     logits = score(result.ranker, rows, spec, factory.train.batch_size)
     scoring_seconds = time.monotonic() - scoring

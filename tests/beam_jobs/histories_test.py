@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.errors import InputError
-from beam_jobs.histories import chunks, history_windows, window_indices
+from beam_jobs.histories import chunks, history_windows, order_of_runs, window_indices
 from beam_jobs.normalise import day_start, local_days, normalise
 from beam_jobs.prior import read_prior
 from beam_jobs.reading import match_files, read_table
@@ -118,3 +118,20 @@ def test_parquet_side_files_of_different_widths_are_read_as_one(tmp_path: Path) 
     files = match_files(str(tmp_path), ("x*",), FileFormat.PARQUET)
     with pytest.raises(InputError, match="x3: columns of different types"):
         read_table(files, ["a"])
+
+
+def test_runs_of_one_are_in_the_order_of_the_keys() -> None:
+    key = np.array([5, 1, 4, 1, 3])
+    order = order_of_runs(np.zeros(5, int), key, 1)
+    np.testing.assert_array_equal(order, np.argsort(key, kind="stable"))
+
+
+def test_runs_stay_together_in_order_of_time_and_of_their_first_rows_key() -> None:
+    user = np.array([0, 0, 0, 0, 0, 1, 2, 2])
+    key = np.array([7, 0, 5, 0, 1, 6, 5, 0])
+    # Runs [0, 1], [2, 3], [4] of one user, [5] of another, [6, 7] of the last, by 7, 5, 1, 6, 5.
+    assert order_of_runs(user, key, 2).tolist() == [4, 2, 3, 6, 7, 5, 0, 1]
+
+
+def test_no_rows_have_no_order() -> None:
+    assert order_of_runs(np.zeros(0, int), np.zeros(0, int), 3).tolist() == []

@@ -86,10 +86,10 @@ def test_the_shares_of_all_devices_are_the_batches_of_one(
         found = make_dataset(files, plan, batch_size=7, shuffle_seed=1, **arguments)
         return [batch["item_id"].numpy().tolist() for batch in found]
 
-    whole = batches(skip=14)
+    whole = batches(skip_batches=2)
     one, two = (
-        batches(skip=14, shares=3, share=range(1)),
-        batches(skip=14, shares=3, share=range(1, 3)),
+        batches(skip_batches=2, shares=3, share=range(1)),
+        batches(skip_batches=2, shares=3, share=range(1, 3)),
     )
     # 36 rows in batches of 7: the last batch has one row, so two of its shares are empty.
     assert [len(batch) for batch in whole] == [7] * 5 + [1]
