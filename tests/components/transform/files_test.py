@@ -113,3 +113,39 @@ def test_progress_counts_files(
         step.process((write(tmp_path / "source", 3), str(tmp_path / "target")))
     assert len(read(tmp_path / "target")) == 3
     assert (caplog.records[-1].advance, caplog.records[-1].total) == (1, 7)  # type: ignore[attr-defined]
+
+
+def packable(records: tf.Tensor) -> Any:
+    """As :func:`transform`, of two users in turn; each row sees one event more than the one before.
+
+    The number of events known is a list, as where the schema does not say that it is always there;
+    the first row has none.
+    """
+    parsed = tf.io.parse_example(records, {"row": SPEC["row"]})
+    row = parsed["row"]
+    events = tf.ragged.range(tf.maximum(row - 2, 0), row)
+    return {
+        "row": row,
+        "user_group": row // 10,
+        "history_item_id": events.to_sparse(),
+        "history_length_total": tf.sparse.from_dense(row[:, tf.newaxis]),
+    }
+
+
+def test_packed_records_hold_the_rows_in_order(tmp_path: Path) -> None:
+    source = write(tmp_path / "part", 25)
+    transform_file(source, str(tmp_path / "target"), packable, pack_impressions=4)
+    records = [tf.train.Example.FromString(record) for record in read(tmp_path / "target")]
+
+    def column(name: str) -> list[list[int]]:
+        return [list(r.features.feature[name].int64_list.value) for r in records]
+
+    # The first row has no known place; a user has ten rows.
+    assert column("row") == [
+        [0], [1, 2, 3, 4], [5, 6, 7, 8], [9], [10, 11, 12, 13], [14, 15, 16, 17], [18, 19],
+        [20, 21, 22, 23], [24],
+    ]  # fmt: skip
+    assert column("history_item_id")[1:3] == [[0, 1, 2, 3], [3, 4, 5, 6, 7]]
+    assert column("window_start")[1:3] == [[0, 0, 1, 2], [0, 1, 2, 3]]
+    assert column("window_end")[1:3] == [[1, 2, 3, 4], [2, 3, 4, 5]]
+    assert "history_length_total" not in records[0].features.feature
