@@ -23,6 +23,9 @@ from tests.models.packed_rows import make_rows, write
 PACKED = dataclasses.replace(tiny_training.PLAN, packed=True)
 ROWS = make_rows(60)
 
+# Tracing a training step takes minutes on a machine that is busy.
+pytestmark = pytest.mark.timeout(1800)
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
@@ -36,12 +39,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return found
 
 
-def make_factory(packed: bool, **train: Any) -> Any:
-    factory = tiny_training.make_factory(
-        {"backbone": "hyformer", "length_groups": 2, "dropout": 0, "embedding_dropout": 0,
-         "hyformer": {"queries": 2, "dim": 4, "layers": 1, "heads": 1}},
-        train,
-    )  # fmt: skip
+def make_factory(backbone: str, *, packed: bool, **train: Any) -> Any:
+    model = {"backbone": backbone, "attention_units": [4], "dropout": 0, "embedding_dropout": 0}
+    factory = tiny_training.make_factory(model, train)
     return dataclasses.replace(factory, plan=PACKED if packed else tiny_training.PLAN)
 
 
@@ -90,9 +90,9 @@ def test_a_training_that_goes_on_ends_with_the_same_weights(files: dict[str, lis
     def weights(loop: TrainingLoop) -> list[np.ndarray]:
         return [weight.numpy() for weight in loop.ranker.weights]
 
-    whole = TrainingLoop(make_factory(packed=True), files["packed"])
+    whole = TrainingLoop(make_factory("din", packed=True), files["packed"])
     epoch = whole.run_epoch(1, "whole")
-    stopped = TrainingLoop(make_factory(packed=True), files["packed"])
+    stopped = TrainingLoop(make_factory("din", packed=True), files["packed"])
     kept: list[Any] = []
 
     def stop(tally: Any) -> None:
@@ -113,7 +113,7 @@ def test_training_and_refit_learn_from_every_row(
 ) -> None:
     results = {
         kind: fit(
-            make_factory(kind == "packed", batch_size=10_000, max_epochs=1),
+            make_factory("pooled", packed=kind == "packed", batch_size=10_000, max_epochs=1),
             files[kind][:1],
             files[kind][1:],
             run_dir=str(tmp_path / kind),
