@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -29,38 +29,11 @@ from models.packing import (
     unpack_history,
 )
 from models.plan import FIELDS, FIRST_INDEX, NUMBERS, RankerPlan
+from models.ranker_parts import HistoryResults, ItemVectors
 from schemas import features
 from schemas.profile import SequenceProfile
 
 Features: TypeAlias = Mapping[str, tf.Tensor | tf.RaggedTensor]
-
-
-class ItemVectors(NamedTuple):
-    """Embedded items of a batch.
-
-    Attributes:
-        target: item vectors of the candidates, [rows, dim].
-        rows: embedding rows that the histories read, the last one being padding.
-        events: positions in ``rows``, ragged [users, None] for each part of the item vector.
-    """
-
-    target: tf.Tensor
-    rows: tf.Tensor
-    events: list[tf.RaggedTensor]
-
-
-class HistoryResults(NamedTuple):
-    """What the history part gives for each row.
-
-    Attributes:
-        interest: what the head reads, [rows, interest_dim].
-        event_norm: mean squared norm of the events' embeddings, or 0 if no one asks, [rows].
-        auxiliary: logit of the backbone's own click prediction, float32 [rows], or None.
-    """
-
-    interest: tf.Tensor
-    event_norm: tf.Tensor
-    auxiliary: tf.Tensor | None
 
 
 class Ranker(tfrs.Model):

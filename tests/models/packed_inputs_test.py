@@ -90,9 +90,9 @@ def test_a_training_that_goes_on_ends_with_the_same_weights(files: dict[str, lis
     def weights(loop: TrainingLoop) -> list[np.ndarray]:
         return [weight.numpy() for weight in loop.ranker.weights]
 
-    whole = TrainingLoop(make_factory("din", packed=True), files["packed"])
+    whole = TrainingLoop(make_factory("din", packed=True, batch_size=64), files["packed"])
     epoch = whole.run_epoch(1, "whole")
-    stopped = TrainingLoop(make_factory("din", packed=True), files["packed"])
+    stopped = TrainingLoop(make_factory("din", packed=True, batch_size=64), files["packed"])
     kept: list[Any] = []
 
     def stop(tally: Any) -> None:
@@ -101,7 +101,7 @@ def test_a_training_that_goes_on_ends_with_the_same_weights(files: dict[str, lis
             raise StopError
 
     with pytest.raises(StopError):
-        stopped.run_epoch(1, "stopped", after_step=stop)
+        stopped.run_epoch(1, "stopped", checkpoint=stop, checkpoint_due=lambda: True)
     resumed = stopped.run_epoch(1, "resumed", tally=kept[0])
     assert (resumed.examples, resumed.loss) == (epoch.examples, epoch.loss)
     for ours, theirs in zip(weights(stopped), weights(whole), strict=True):
