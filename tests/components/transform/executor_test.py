@@ -14,6 +14,9 @@ from tfx.components.transform import executor as stock
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.transform.executor import Executor
+from components.transform.files import load_transform, transform_file
+from models.plan import WINDOW_END
+from schemas import features
 from tests.models import fixtures
 
 BEAM_ARGS = [f"--runner={fixtures.RUNNER}", "--sdk_container_image=unused"]
@@ -104,6 +107,17 @@ def test_files_and_order_are_those_of_the_raw_examples(
         for file, raw_file in zip(records(transformed, split), records(raw, split), strict=True):
             found = tf.io.parse_example(file, spec)["label"].numpy().tolist()
             assert found == tf.io.parse_example(raw_file, raw_spec)["label"].numpy().tolist()
+
+    # The graph of the run packs as well, and every row is there once.
+    graph, target = str(tmp_path / "ordered" / "graph"), str(tmp_path / "packed")
+    packing = load_transform(graph, keep=[features.HISTORY_LENGTH_TOTAL])
+    source = tmp_path / "raw" / "Split-train" / FILES["train"][0]
+    transform_file(str(source), target, packing, pack_impressions=5)
+    packed = [record.numpy() for record in tf.data.TFRecordDataset(target)]
+    windows = tf.io.parse_example(packed, {WINDOW_END: tf.io.RaggedFeature(tf.int64)})[WINDOW_END]
+    assert (int(windows.nrows()) <= 75, int(tf.size(windows.values))) == (True, 75)
+    with pytest.raises(ValueError, match=r"pack_impressions: features \['elsewhere'\] are needed"):
+        load_transform(graph, keep=["elsewhere"])
 
     expected = run(stock.Executor, "stock")
     for split in FILES:

@@ -106,7 +106,7 @@ def test_columns_are_lists() -> None:
 def test_progress_counts_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(files, "load_transform", lambda graph: transform)
+    monkeypatch.setattr(files, "load_transform", lambda graph, keep: transform)
     step = files.TransformFile("graph", total=7)
     step.setup()
     with caplog.at_level("INFO", logger="lengthwise.progress"):
