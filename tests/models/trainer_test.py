@@ -39,14 +39,16 @@ def weights_digest(folder: Path) -> str:
 def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the export, which takes longer than the training."""
 
-    def make_folder(ranker: Any, transform_output: Any, directory: str, **_: Any) -> None:
+    def make_folder(ranker: Any, transform_output: Any, directory: str, **_: Any) -> dict[str, int]:
         Path(directory).mkdir(parents=True)
+        return {}
 
     monkeypatch.setattr("models.trainer.export_ranker", make_folder)
 
 
 def test_it_learns_from_the_history(tiny_run: TinyRun) -> None:
-    assert tiny_run.summary["validation"]["auc"] > 0.7
+    # The log's own probabilities reach 0.907; seeds 2 and 3 reach 0.81 to 0.85 in two epochs.
+    assert tiny_run.summary["validation"]["auc"] > 0.75
 
 
 def test_the_summary_is_complete_and_in_both_places(tiny_run: TinyRun) -> None:
