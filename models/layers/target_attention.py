@@ -10,7 +10,7 @@ from tensorflow import keras
 from models.layers.candidates import group_by_user, merge_queries, split_queries
 from models.layers.chosen_events import merge_heads, read_chosen, score_chosen, split_heads
 from models.layers.length_temperature import LengthTemperature, divide_by_temperature
-from models.layers.masking import MASKED_LOGIT, masked_softmax
+from models.layers.masking import masked_softmax
 from models.layers.sublayers import require_at_least
 from models.layers.windows import attend_windows, has_windows
 
@@ -127,7 +127,7 @@ class TargetAttention(keras.layers.Layer):
         bias: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the weights ``[batch, heads, candidates * queries, length]``, for diagnosis."""
-        return self._masked_weights(self.project_query(query), history, event_mask, bias)
+        return self._weights(self.project_query(query), history, event_mask, bias)[0]
 
     def project_query(self, query: tf.Tensor) -> tf.Tensor:
         """Returns the scaled queries ``[rows, queries, attention_dim]``."""
@@ -178,7 +178,6 @@ class TargetAttention(keras.layers.Layer):
             weights, history = self._weights(projected, history, event_mask, bias, length)
             read = self._read(tf.cast(weights, self.compute_dtype), history)
             merged = tf.reshape(read, [*_sizes(read, 2), self.attention_dim])
-            merged *= tf.cast(_has_events(event_mask)[:, None, None], merged.dtype)
         out = tf.matmul(merged, self._cast(self.output_kernel))
         return split_queries(out, projected.shape[1])
 
@@ -190,12 +189,6 @@ class TargetAttention(keras.layers.Layer):
         pooled = tf.einsum("bhql,bld->bhqd", weights, history)
         return tf.einsum("bhqd,dhe->bqhe", pooled, self._split(self._cast(self.value_kernel)))
 
-    def _masked_weights(self, projected: tf.Tensor, *arguments: Any) -> tf.Tensor:
-        """Returns the weights of ``_weights``, 0 in rows without events."""
-        weights, _ = self._weights(projected, *arguments)
-        has_events = tf.cast(_has_events(arguments[1]), tf.float32)
-        return weights * has_events[:, None, None, None]
-
     def _weights(
         self,
         projected: tf.Tensor,
@@ -204,10 +197,7 @@ class TargetAttention(keras.layers.Layer):
         bias: tf.Tensor | None,
         length: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor | EncodedHistory]:
-        """Returns weights, and the history in the form that the reading should use.
-
-        Where there is no event at all the weights have no meaning, and what is read is set to 0.
-        """
+        """Returns weights, and the history in the form that the reading should use."""
         queries = projected.shape[1]
         if not isinstance(history, EncodedHistory) and not self._absorbs(history, queries):
             history = self.encode_history(history)
@@ -221,15 +211,10 @@ class TargetAttention(keras.layers.Layer):
             history = self._cast(history)
             logits = tf.einsum("bhqd,bld->bhql", folded, history)
         logits = tf.cast(logits, tf.float32)
-        bound = tf.where(tf.cast(event_mask, tf.bool), float("inf"), MASKED_LOGIT)[:, None]
-        if bias is None:
-            logits = tf.minimum(logits, bound[:, None])
-        else:
-            # The mask goes into the bias, which is smaller than the logits of all heads.
-            bias = _align_bias(tf.cast(bias, tf.float32), logits, users, queries)
-            logits += tf.minimum(bias, bound)[:, None]
+        if bias is not None:
+            logits += _align_bias(tf.cast(bias, tf.float32), logits, users, queries)[:, None]
         logits = divide_by_temperature(logits, self.temperature, length, self.name)
-        return tf.nn.softmax(logits, axis=-1), history
+        return masked_softmax(logits, tf.cast(event_mask, tf.bool)[:, None, None, :]), history
 
     def _read_windows(
         self,
@@ -262,10 +247,6 @@ class TargetAttention(keras.layers.Layer):
 
     def _kernel(self, name: str, rows: int, columns: int) -> Any:
         return self.add_weight(name=name, shape=(rows, columns), initializer="glorot_uniform")
-
-
-def _has_events(event_mask: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_any(tf.cast(event_mask, tf.bool), axis=-1)
 
 
 def _align_bias(bias: tf.Tensor, logits: tf.Tensor, users: tf.Tensor, queries: int) -> tf.Tensor:

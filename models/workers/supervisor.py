@@ -165,6 +165,8 @@ def _watch(
 
     while child.poll() is None:
         beat()
+    # What it reported after the last look.
+    _forward_progress(scratch / PROGRESS_FILE, position)
     outcome = _outcome(scratch, child.returncode)
     if "error" not in outcome:
         return outcome["result"]

@@ -275,6 +275,8 @@ class Exports:
         every: Any = types.SimpleNamespace(
             variables=[part for ranker in self.rankers.values() for part in ranker.variables],
             length_groups=1,
+            tables=[],
+            embeddings=[],
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("models.export.make_signatures", one_of_each)

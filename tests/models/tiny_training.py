@@ -156,7 +156,9 @@ def serialize(row: dict[str, Any]) -> bytes:
         else tf.train.Feature(int64_list=tf.train.Int64List(value=values))
         for name, values in row.items()
     }
-    return bytes(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    # The same bytes in every process, so that a file cut at some byte is cut in the same record.
+    return bytes(example.SerializeToString(deterministic=True))
 
 
 def _kill_at(

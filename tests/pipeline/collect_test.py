@@ -20,7 +20,7 @@ def test_the_reasons_of_the_canary_are_refusals(
     (tmp_path / "push.json").write_text(json.dumps(push))
     artifact = metadata_store_pb2.Artifact(uri=str(tmp_path))
     found = [("LengthwiseCanaryResult", artifact), ("PushedModel", artifact)]
-    monkeypatch.setattr(collect, "_artifacts_of_last_run", lambda database: iter(found))
+    monkeypatch.setattr(collect, "artifacts_of_last_run", lambda database: iter(found))
     summary = Summary()
 
     collect.collect(summary, tmp_path)

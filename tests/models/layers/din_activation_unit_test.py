@@ -182,7 +182,9 @@ def test_value_and_gradient_of_one_hidden_layer_are_those_of_the_concatenation(
     layer(target, events)
     for weight in layer.trainable_weights:
         weight.assign(random.normal(size=tuple(weight.shape)))
-    sources = [target, events, key_kernel, key_shift, *layer.trainable_weights]
+    # Keras 3 wraps the variables that a tape knows.
+    variables = [getattr(weight, "_value", weight) for weight in layer.trainable_weights]
+    sources = [target, events, key_kernel, key_shift, *variables]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(sources)
         key = {"key_kernel": key_kernel, "key_shift": key_shift} if keyed else {}
