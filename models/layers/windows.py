@@ -32,7 +32,7 @@ class PositionFactors(NamedTuple):
 
 def has_windows(mask: tf.Tensor) -> bool:
     """Tells whether a mask of events is one of windows, ``[users, candidates, length]``."""
-    return mask.shape.rank == 3
+    return len(mask.shape) == 3
 
 
 def events_after(windows: tf.Tensor) -> tf.Tensor:
