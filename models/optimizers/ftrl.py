@@ -42,6 +42,8 @@ class SparseFtrl(tf.keras.optimizers.Optimizer):
         name: str = "SparseFtrl",
         **kwargs: Any,
     ) -> None:
+        # Keras takes a decay of 0, its default, from every row of the table in each step.
+        kwargs.setdefault("weight_decay", None)
         super().__init__(name=name, jit_compile=False, **kwargs)
         for argument, value in (("l1", l1), ("l2", l2), ("beta", beta)):
             if value < 0:

@@ -38,6 +38,8 @@ class LazyAdam(tf.keras.optimizers.Optimizer):
         name: str = "LazyAdam",
         **kwargs: Any,
     ) -> None:
+        # Keras takes a decay of 0, its default, from every row of the table in each step.
+        kwargs.setdefault("weight_decay", None)
         super().__init__(name=name, jit_compile=False, **kwargs)
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.beta_1 = beta_1

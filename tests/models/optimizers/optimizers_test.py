@@ -142,6 +142,31 @@ def test_rows_without_a_gradient_do_not_move(kind: Any) -> None:
     np.testing.assert_array_equal(table[ROWS - 1], np.ones(DIM))
 
 
+@pytest.mark.parametrize("kind", list(TableOptimizer))
+def test_a_step_never_reads_or_writes_a_whole_table(kind: TableOptimizer) -> None:
+    table = tf.Variable(tf.ones([ROWS, DIM]))
+    optimizer = make_optimizer(TrainConfig(table_optimizer=kind), {"items/table": table}, [table])
+
+    @tf.function
+    def apply() -> None:
+        row = tf.IndexedSlices(tf.ones([1, DIM]), tf.constant([2]), tf.constant([ROWS, DIM]))
+        optimizer.apply_gradients([(row, table)])
+
+    graph = apply.get_concrete_function().graph
+    held = {inner.ref() for outer, inner in graph.captures if outer is table.handle}
+    uses = {
+        operation.type
+        for operation in graph.get_operations()
+        if any(tensor.ref() in held for tensor in operation.inputs)
+    }
+    rows_only = {
+        "ResourceGather", "ResourceScatterAdd", "ResourceScatterSub", "ResourceScatterUpdate",
+        "VariableShape",
+    }  # fmt: skip
+    assert uses
+    assert uses <= rows_only
+
+
 @OPTIMIZERS
 def test_configuration_round_trips(kind: Any) -> None:
     config = kind(learning_rate=0.25).get_config()
