@@ -7,9 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from models.optimizers.row_optimizer import RowOptimizer
+
 
 @tf.keras.utils.register_keras_serializable(package="lengthwise")
-class SparseFtrl(tf.keras.optimizers.Optimizer):
+class SparseFtrl(RowOptimizer):
     """FTRL-Proximal (McMahan et al., KDD 2013) on the rows that the gradient holds.
 
     For each weight w with gradient g of such a row, with ``q = (beta + sqrt(n)) / learning_rate``::
@@ -42,9 +44,7 @@ class SparseFtrl(tf.keras.optimizers.Optimizer):
         name: str = "SparseFtrl",
         **kwargs: Any,
     ) -> None:
-        # Keras takes a decay of 0, its default, from every row of the table in each step.
-        kwargs.setdefault("weight_decay", None)
-        super().__init__(name=name, jit_compile=False, **kwargs)
+        super().__init__(learning_rate, name, **kwargs)
         for argument, value in (("l1", l1), ("l2", l2), ("beta", beta)):
             if value < 0:
                 raise ValueError(f"{argument} {value}: at least 0 is accepted")
@@ -52,7 +52,6 @@ class SparseFtrl(tf.keras.optimizers.Optimizer):
             raise ValueError(
                 f"initial_accumulator_value {initial_accumulator_value}: above 0 is accepted"
             )
-        self._learning_rate = self._build_learning_rate(learning_rate)
         self.initial_accumulator_value = initial_accumulator_value
         self.l1 = l1
         self.l2 = l2
@@ -74,13 +73,11 @@ class SparseFtrl(tf.keras.optimizers.Optimizer):
         self._linears = [self.add_variable_from_reference(item, "linear") for item in var_list]
         self._built = True
 
-    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
-        """Updates the rows that ``gradient`` holds; no row may be in it twice."""
-        index = self._index_dict[self._var_key(variable)]
+    def update_rows(
+        self, variable: tf.Variable, index: int, rows: tf.Tensor, values: tf.Tensor
+    ) -> None:
+        """Moves rows; see the class."""
         accumulator, linear = self._accumulators[index], self._linears[index]
-        if not isinstance(gradient, tf.IndexedSlices):
-            gradient = tf.IndexedSlices(gradient, tf.range(variable.shape[0]))
-        rows, values = gradient.indices, gradient.values
         rate = tf.cast(self.learning_rate, variable.dtype)
         weight, total = tf.gather(variable, rows), tf.gather(accumulator, rows)
         is_new = tf.equal(total, tf.cast(self.initial_accumulator_value, total.dtype))
@@ -100,11 +97,8 @@ class SparseFtrl(tf.keras.optimizers.Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        config = super().get_config()
-        config.pop("jit_compile", None)
         return {
-            **config,
-            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
+            **super().get_config(),
             "initial_accumulator_value": self.initial_accumulator_value,
             "l1": self.l1,
             "l2": self.l2,

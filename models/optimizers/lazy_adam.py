@@ -7,9 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from models.optimizers.row_optimizer import RowOptimizer
+
 
 @tf.keras.utils.register_keras_serializable(package="lengthwise")
-class LazyAdam(tf.keras.optimizers.Optimizer):
+class LazyAdam(RowOptimizer):
     """Adam (arXiv 1412.6980) on the rows that the gradient holds, at a cost of those rows.
 
     For each such row w with gradient g, at step t (counted over all steps)::
@@ -38,10 +40,7 @@ class LazyAdam(tf.keras.optimizers.Optimizer):
         name: str = "LazyAdam",
         **kwargs: Any,
     ) -> None:
-        # Keras takes a decay of 0, its default, from every row of the table in each step.
-        kwargs.setdefault("weight_decay", None)
-        super().__init__(name=name, jit_compile=False, **kwargs)
-        self._learning_rate = self._build_learning_rate(learning_rate)
+        super().__init__(learning_rate, name, **kwargs)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
@@ -55,13 +54,11 @@ class LazyAdam(tf.keras.optimizers.Optimizer):
         self._squares = [self.add_variable_from_reference(item, "v") for item in var_list]
         self._built = True
 
-    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
-        """Updates the rows that ``gradient`` holds; no row may be in it twice."""
-        index = self._index_dict[self._var_key(variable)]
+    def update_rows(
+        self, variable: tf.Variable, index: int, rows: tf.Tensor, values: tf.Tensor
+    ) -> None:
+        """Moves rows; see the class."""
         mean, square = self._means[index], self._squares[index]
-        if not isinstance(gradient, tf.IndexedSlices):
-            gradient = tf.IndexedSlices(gradient, tf.range(variable.shape[0]))
-        rows, values = gradient.indices, gradient.values
         step = tf.cast(self.iterations + 1, variable.dtype)
         correction = tf.sqrt(1 - tf.pow(self.beta_2, step)) / (1 - tf.pow(self.beta_1, step))
         rate = tf.cast(self.learning_rate, variable.dtype) * correction
@@ -74,11 +71,8 @@ class LazyAdam(tf.keras.optimizers.Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        config = super().get_config()
-        config.pop("jit_compile", None)
         return {
-            **config,
-            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
+            **super().get_config(),
             "beta_1": self.beta_1,
             "beta_2": self.beta_2,
             "epsilon": self.epsilon,

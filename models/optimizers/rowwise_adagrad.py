@@ -7,9 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from models.optimizers.row_optimizer import RowOptimizer
+
 
 @tf.keras.utils.register_keras_serializable(package="lengthwise")
-class RowwiseAdagrad(tf.keras.optimizers.Optimizer):
+class RowwiseAdagrad(RowOptimizer):
     """Adagrad whose step size is per row, not per weight.
 
     For each row w with gradient g, of the rows that the gradient holds::
@@ -34,10 +36,7 @@ class RowwiseAdagrad(tf.keras.optimizers.Optimizer):
         name: str = "RowwiseAdagrad",
         **kwargs: Any,
     ) -> None:
-        # Keras takes a decay of 0, its default, from every row of the table in each step.
-        kwargs.setdefault("weight_decay", None)
-        super().__init__(name=name, jit_compile=False, **kwargs)
-        self._learning_rate = self._build_learning_rate(learning_rate)
+        super().__init__(learning_rate, name, **kwargs)
         self.initial_accumulator_value = initial_accumulator_value
         self.epsilon = epsilon
 
@@ -57,25 +56,22 @@ class RowwiseAdagrad(tf.keras.optimizers.Optimizer):
         ]
         self._built = True
 
-    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
-        """Updates the rows that ``gradient`` holds; no row may be in it twice."""
-        accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
+    def update_rows(
+        self, variable: tf.Variable, index: int, rows: tf.Tensor, values: tf.Tensor
+    ) -> None:
+        """Moves rows; see the class."""
+        accumulator = self._accumulators[index]
         rate = tf.cast(self.learning_rate, variable.dtype)
-        if not isinstance(gradient, tf.IndexedSlices):
-            gradient = tf.IndexedSlices(gradient, tf.range(variable.shape[0]))
-        squares = tf.reduce_mean(tf.square(gradient.values), axis=range(1, variable.shape.rank))
-        accumulator.scatter_add(tf.IndexedSlices(squares, gradient.indices))
-        scale = rate / (tf.sqrt(tf.gather(accumulator, gradient.indices)) + self.epsilon)
-        step = -tf.reshape(scale, [-1] + [1] * (variable.shape.rank - 1)) * gradient.values
-        variable.scatter_add(tf.IndexedSlices(step, gradient.indices))
+        squares = tf.reduce_mean(tf.square(values), axis=range(1, variable.shape.rank))
+        accumulator.scatter_add(tf.IndexedSlices(squares, rows))
+        scale = rate / (tf.sqrt(tf.gather(accumulator, rows)) + self.epsilon)
+        step = -tf.reshape(scale, [-1] + [1] * (variable.shape.rank - 1)) * values
+        variable.scatter_add(tf.IndexedSlices(step, rows))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        config = super().get_config()
-        config.pop("jit_compile", None)
         return {
-            **config,
-            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
+            **super().get_config(),
             "initial_accumulator_value": self.initial_accumulator_value,
             "epsilon": self.epsilon,
         }

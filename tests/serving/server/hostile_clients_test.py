@@ -11,34 +11,18 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
-from pathlib import Path
 
 import grpc
 import pytest
 
 from tests.serving.server.bounded import (
-    LIMITS,
     MOST_CALLS,
     PREDICT,
     is_healthy,
     lives,
     until,
 )
-from tests.serving.servers import Running, predict_request, running
-from tests.serving.tiny_models import write_version
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    write_version(folder, 1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(versions: Path) -> Iterator[Running]:
-    with running(versions, limits=LIMITS) as found:
-        yield found
+from tests.serving.servers import Running, predict_request
 
 
 def exchange(port: int, data: bytes, *, seconds: float = 20.0) -> bytes:
@@ -150,34 +134,21 @@ def test_broken_http_is_refused(server: Running, data: bytes, status: bytes) -> 
     lives(server)
 
 
-def test_random_bytes_do_no_harm_to_the_http_port(server: Running) -> None:
-    chance = random.Random(1)
+@pytest.mark.parametrize(("port", "strings"), [("rest", 3000), ("grpc", 2000)])
+def test_random_bytes_do_no_harm(server: Running, port: str, strings: int) -> None:
+    chance = random.Random(strings)
+    where = ("127.0.0.1", getattr(server.ports, port))
 
     def send(data: bytes) -> None:
-        with contextlib.suppress(OSError):
-            connection = socket.create_connection(("127.0.0.1", server.ports.rest), timeout=20)
-            with contextlib.closing(connection):
-                connection.sendall(data)
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(where, timeout=20) as connection,
+        ):
+            connection.sendall(data)
 
     with futures.ThreadPoolExecutor(4) as pool:
-        strings = [chance.randbytes(chance.randrange(1, 200)) for _ in range(3000)]
-        list(pool.map(send, strings))
+        list(pool.map(send, [chance.randbytes(chance.randrange(1, 200)) for _ in range(strings)]))
     until(lambda: is_healthy(server))
-    lives(server)
-
-
-def test_random_bytes_do_no_harm_to_the_grpc_port(server: Running) -> None:
-    chance = random.Random(2)
-
-    def send(data: bytes) -> None:
-        with contextlib.suppress(OSError):
-            connection = socket.create_connection(("127.0.0.1", server.ports.grpc), timeout=20)
-            with contextlib.closing(connection):
-                connection.sendall(data)
-
-    with futures.ThreadPoolExecutor(4) as pool:
-        strings = [chance.randbytes(chance.randrange(1, 200)) for _ in range(2000)]
-        list(pool.map(send, strings))
     lives(server)
 
 

@@ -7,7 +7,6 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import pytest
 
 from tests.serving.server.bounded import (
     BODY,
-    LIMITS,
     MOST_CALLS,
     PREDICT,
     Hold,
@@ -28,20 +26,6 @@ from tests.serving.server.bounded import (
     until,
 )
 from tests.serving.servers import Running, predict_request, running
-from tests.serving.tiny_models import write_version
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    write_version(folder, 1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(versions: Path) -> Iterator[Running]:
-    with running(versions, limits=LIMITS) as found:
-        yield found
 
 
 def test_calls_above_the_bound_are_shed_at_once(server: Running) -> None:
