@@ -11,8 +11,8 @@ import yaml
 from beam_jobs.config import DataConfig
 from components.config import EvaluationConfig, PushConfig
 from models.config import ModelConfig, TrainConfig
-from models.tuning.config import TuneConfig, apply, look_up
-from schemas.loading import STRICT, apply_overrides, build, read_yaml, to_plain
+from models.tuning.config import TuneConfig, look_up
+from schemas.loading import STRICT, apply_overrides, build, read_yaml, set_keys, to_plain
 from serving.canary.config import CanaryConfig
 
 
@@ -84,9 +84,13 @@ def check_searched_keys(config: RunConfig) -> None:
     """
     plain = {**to_plain(config), "tune": {}}
     for key, searched in config.tune.keys.items():
+        section = key.rpartition(".")[0]
+        if look_up(plain, section) is None:
+            name = section.rpartition(".")[2]
+            raise ValueError(f"tune.keys.{key}: {name} is None here, not a section")
         for value in searched.samples(look_up(plain, key)):
             try:
-                build(RunConfig, apply(plain, {key: value}), where="there")
+                build(RunConfig, set_keys(plain, {key: value}), where="there")
             except ValueError as error:
                 raise ValueError(f"tune.keys.{key}: {value!r} cannot be tried; {error}") from error
 

@@ -103,21 +103,36 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
     result = dict(values)
     for override in overrides:
         path, separator, text = override.partition("=")
-        keys = path.strip().split(".")
-        if not separator or not all(keys):
+        if not separator or not all(path.strip().split(".")):
             raise ConfigError(f"--set {override!r}: expected section.key=value")
         try:
             value = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {override!r}: the value is not valid YAML") from error
+        try:
+            result = set_keys(result, {path.strip(): value})
+        except ConfigError as error:
+            raise ConfigError(f"--set {override!r}: {error}") from error
+    return result
+
+
+def set_keys(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Sets dotted keys in a nested mapping, which is not changed; null becomes a section.
+
+    Raises:
+        ConfigError: a part of a key before its end is a value.
+    """
+    result = dict(values)
+    for path, value in settings.items():
+        *sections, name = path.split(".")
         node = result
-        for key in keys[:-1]:
-            child = node.get(key)
+        for section in sections:
+            child = node.get(section)
             if child is not None and not isinstance(child, Mapping):
-                raise ConfigError(f"--set {override!r}: {key} is a value, not a section")
-            node[key] = dict(child or {})
-            node = node[key]
-        node[keys[-1]] = value
+                raise ConfigError(f"{section} is a value, not a section")
+            node[section] = dict(child or {})
+            node = node[section]
+        node[name] = value
     return result
 
 

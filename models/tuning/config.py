@@ -126,30 +126,6 @@ class TuneConfig:
                 raise ValueError(f"keys.{key}: models do not get better or worse by it")
 
 
-def apply(plain: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Sets dotted keys in a nested mapping.
-
-    Args:
-        plain: nested plain values; not changed.
-        values: by dotted key.
-
-    Raises:
-        ValueError: a part of a key before its end is null or a value.
-    """
-    result = dict(plain)
-    for key, value in values.items():
-        *sections, name = key.split(".")
-        node = result
-        for section in sections:
-            child = node.get(section, {})
-            if not isinstance(child, Mapping):
-                raise ValueError(f"{key}: {section} is {child!r} here, not a section")
-            node[section] = dict(child)
-            node = node[section]
-        node[name] = value
-    return result
-
-
 def look_up(plain: Mapping[str, Any], key: str) -> Any:
     """Returns the value of a dotted key in a nested mapping; None if there is none."""
     node: Any = plain

@@ -29,9 +29,9 @@ from models.plan import CUSTOM_CONFIG_KEY, RunConfig, read_run_config
 from models.trainer import TrainingInputs, determinism, make_strategy
 from models.training import TrainingError
 from models.training_checkpoints import TrainingCheckpoints
-from models.tuning.config import Algorithm, TuneConfig, apply
+from models.tuning.config import Algorithm, TuneConfig
 from models.tuning.space import make_space, read_values
-from schemas.loading import build
+from schemas.loading import build, set_keys
 
 TUNE_KEY = "tune"
 TUNE_FOLDER_KEY = "tune_folder"
@@ -170,7 +170,7 @@ def trial_config(config: RunConfig, values: dict[str, Any]) -> RunConfig:
     Raises:
         ConfigError: the values cannot be used together.
     """
-    plain = apply(config.plain, {**values, "train.refit": False})
+    plain = set_keys(config.plain, {**values, "train.refit": False})
     return read_run_config({CUSTOM_CONFIG_KEY: json.dumps(plain)})
 
 

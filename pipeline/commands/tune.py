@@ -13,14 +13,14 @@ from typing import Any
 
 from rich.console import Console
 
-from models.tuning.config import TuneConfig, apply
+from models.tuning.config import TuneConfig
 from pipeline import lock
 from pipeline.commands.run import check_run, exit_code, message_of
 from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.environment import prepare_environment
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT
 from pipeline.terminal import StepScreen, captured_output
-from schemas.loading import ConfigError, build, to_plain
+from schemas.loading import ConfigError, build, set_keys, to_plain
 
 BEST_CONFIG = "best.yaml"
 RESULTS = "trials.json"
@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def best_config(config: RunConfig, values: dict[str, Any]) -> RunConfig:
     """Returns the configuration with the best values, and without the search."""
-    plain = apply({**to_plain(config), "tune": to_plain(TuneConfig())}, values)
+    plain = set_keys({**to_plain(config), "tune": to_plain(TuneConfig())}, values)
     return build(RunConfig, plain, where="the best trial")
 
 

@@ -17,7 +17,7 @@ from models.plan import CUSTOM_CONFIG_KEY, RankerPlan, make_plan
 from pipeline.config import RunConfig
 from pipeline.experiments.grid_file import SEED_KEY, GridFile, load_file
 from schemas.dataset import DatasetDescription, load_description
-from schemas.loading import ConfigError, apply_overrides, build, read_yaml, to_plain
+from schemas.loading import ConfigError, apply_overrides, build, read_yaml, set_keys, to_plain
 
 SECTIONS = ("data", "model", "train")
 # What of a model decides how examples are transformed; actions are there for all that may read
@@ -247,14 +247,11 @@ def _resolve(
 
 
 def _apply(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    # JSON is YAML, so that files and --set are applied by one function.
-    texts = []
-    for key, value in settings.items():
+    for key in settings:
         section = key.partition(".")[0]
         if section not in ("run", *SECTIONS) or section == key:
             raise ConfigError(f"set {key!r}: section.key is expected, of run, data, model or train")
-        texts.append(f"{key}={json.dumps(to_plain(value))}")
-    return apply_overrides(values, texts)
+    return set_keys(values, to_plain(settings))
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.loading import STRICT, ConfigError, apply_overrides, build, read_yaml
+from schemas.loading import STRICT, ConfigError, apply_overrides, build, read_yaml, set_keys
 from schemas.profile import SequenceProfile
 
 
@@ -48,6 +48,15 @@ def test_overrides_are_read_as_yaml_and_leave_the_rest() -> None:
     changed = apply_overrides(values, ["inner.size=7", "name=y z"])
     assert build(Outer, changed, where="f") == Outer(name="y z", inner=Inner(size=7))
     assert values == {"name": "x", "inner": {"size": 1}}
+
+
+def test_dotted_keys_are_set_without_changing_the_original() -> None:
+    plain = {"model": {"lain": {"prompts": 4}, "lens": None}}
+    changed = set_keys(plain, {"model.lain.prompts": 2, "model.lens.rank": 3})
+    assert changed == {"model": {"lain": {"prompts": 2}, "lens": {"rank": 3}}}
+    assert plain == {"model": {"lain": {"prompts": 4}, "lens": None}}
+    with pytest.raises(ConfigError, match="prompts is a value, not a section"):
+        set_keys(plain, {"model.lain.prompts.more": 2})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.tuning.config import TuneConfig, apply
+from models.tuning.config import TuneConfig
 from schemas.loading import ConfigError, build
 
 
@@ -52,12 +52,3 @@ def test_keys_that_no_trial_could_change_are_refused(key: str, message: str) -> 
 def test_bad_settings_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         build(TuneConfig, change, where="tune")
-
-
-def test_dotted_keys_are_set_without_changing_the_original() -> None:
-    plain = {"model": {"lain": {"prompts": 4}, "lens": None}}
-    changed = apply(plain, {"model.lain.prompts": 2})
-    assert changed == {"model": {"lain": {"prompts": 2}, "lens": None}}
-    assert plain["model"]["lain"] == {"prompts": 4}
-    with pytest.raises(ValueError, match=r"model\.lens\.rank: lens is None here, not a section"):
-        apply(plain, {"model.lens.rank": 2})
