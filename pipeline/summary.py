@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from schemas.writing import write_text
 
 
 @dataclass
@@ -45,8 +45,5 @@ class Summary:
     log: str | None = None
 
     def write(self, path: Path) -> None:
-        """Writes the summary under a temporary name and renames it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        """Writes the summary, as a whole or not at all."""
+        write_text(path, json.dumps(asdict(self), indent=2) + "\n")

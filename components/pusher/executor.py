@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
 from components.pusher.versions import Version, fingerprint, push
+from schemas.writing import write_text
 
 MODEL_KEY = "model"
 MODEL_BLESSING_KEY = "model_blessing"
@@ -116,9 +116,5 @@ def _report(output: Artifact, *, status: str, reason: str, version: Version | No
         # The names that the stock Pusher uses.
         output.set_string_custom_property("pushed_destination", str(version.path))
         output.set_string_custom_property("pushed_version", str(version.number))
-    folder = Path(output.uri)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{PUSH_FILE}.partial"
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / PUSH_FILE)
+    write_text(Path(output.uri) / PUSH_FILE, json.dumps(content, indent=2) + "\n")
     _LOG.info("push: %s, %s", status, reason)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from schemas.writing import write_text
 
 # Folder of a run, in its root.
 FOLDER = "workers"
@@ -110,7 +111,4 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(json.dumps(values), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(values))

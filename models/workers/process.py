@@ -21,6 +21,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from schemas.writing import write_text
+
 PROGRESS_LOGGER = "lengthwise.progress"
 TRAINING_FILE = "training.json"
 OUTCOME_FILE = "outcome.json"
@@ -96,9 +98,7 @@ def main(folder: Path) -> int:
 
 
 def _write_outcome(folder: Path, outcome: dict[str, Any]) -> None:
-    temporary = folder / f".{OUTCOME_FILE}"
-    temporary.write_text(json.dumps(outcome), encoding="utf-8")
-    os.replace(temporary, folder / OUTCOME_FILE)
+    write_text(folder / OUTCOME_FILE, json.dumps(outcome))
 
 
 def _end_with_parent() -> None:

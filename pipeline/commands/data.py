@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
-import uuid
 from pathlib import Path
 
 import yaml
@@ -18,6 +16,7 @@ from pipeline.exits import EXIT_BAD_INPUT, EXIT_OK
 from pipeline.terminal import captured_output
 from schemas.dataset import load_description
 from schemas.loading import to_plain
+from schemas.writing import write_text
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -72,9 +71,7 @@ def _propose_schema(arguments: argparse.Namespace) -> int:
         sys.stdout.write(text)
         return EXIT_OK
     output = Path(arguments.output)
-    temporary = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, output)
+    write_text(output, text)
     print(f"wrote {output}: look it over before a run is held to it")
     return EXIT_OK
 

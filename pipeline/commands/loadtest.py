@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pipeline.commands.score import signature_for
 from pipeline.commands.serving_client import client_config, target_of
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_OK
 from schemas.loading import build
+from schemas.writing import write_text
 from serving.client import Client
 from serving.client_support.config import ClientConfig, Transport
 from serving.client_support.errors import ServingError, StatusCode
@@ -77,7 +77,7 @@ def main(arguments: argparse.Namespace) -> int:
     }
     _print(summary, histogram_text(result.latency[result.outcome == StatusCode.OK.value]))
     if arguments.json is not None:
-        _write_json(Path(arguments.json), summary)
+        write_text(Path(arguments.json), json.dumps(summary, indent=2) + "\n")
     if arguments.picture is not None:
         draw_histogram(result, summary, Path(arguments.picture))
     return EXIT_OK if summary["latency_ms"] is not None else EXIT_FAULT
@@ -157,12 +157,3 @@ def _print(summary: dict[str, Any], histogram: list[str]) -> None:
             f"{lag['max']:g} ms): lower the rate or send from another machine",
             file=sys.stderr,
         )
-
-
-def _write_json(path: Path, summary: dict[str, Any]) -> None:
-    staged = path.with_name(f"{path.name}.staged.{os.getpid()}")
-    try:
-        staged.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)

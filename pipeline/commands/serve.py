@@ -9,13 +9,13 @@ import os
 import signal
 import sys
 import threading
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_OK
 from schemas.imports import without_collection
 from schemas.loading import ConfigError, apply_overrides, build, read_yaml
+from schemas.writing import write_text
 from serving.server.config import ModelSource, ServerConfig
 
 _SAVED_MODEL = "saved_model.pb"
@@ -130,6 +130,4 @@ def _sources(arguments: argparse.Namespace, config: ServerConfig) -> tuple[Model
 def _write_ready(path: Path, grpc_port: int, rest_port: int) -> None:
     """Says to whoever started the server that all models serve, and where."""
     values = {"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()}
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_text(json.dumps(values) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(values) + "\n")

@@ -6,7 +6,6 @@ import argparse
 import datetime
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pipeline.environment import prepare_environment
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT
 from pipeline.terminal import StepScreen, captured_output
 from schemas.loading import ConfigError, build, set_keys, to_plain
+from schemas.writing import write_text
 
 BEST_CONFIG = "best.yaml"
 RESULTS = "trials.json"
@@ -107,8 +107,8 @@ def _search(config: RunConfig, root: Path, screen: StepScreen) -> list[dict[str,
 def _report(config: RunConfig, root: Path, results: list[dict[str, Any]], console: Console) -> None:
     folder = root / "tune"
     values = {key: results[0][key] for key in config.tune.keys}
-    _write(folder / RESULTS, json.dumps(results, indent=2) + "\n")
-    _write(folder / BEST_CONFIG, to_yaml(best_config(config, values)))
+    write_text(folder / RESULTS, json.dumps(results, indent=2) + "\n")
+    write_text(folder / BEST_CONFIG, to_yaml(best_config(config, values)))
     chosen = ", ".join(f"{key} {json.dumps(value)}" for key, value in values.items())
     console.print(
         f"best of {len(results)} trials: validation AUC {results[0]['auc']:.4f} with {chosen}",
@@ -116,9 +116,3 @@ def _report(config: RunConfig, root: Path, results: list[dict[str, Any]], consol
         markup=False,
     )
     console.print(f"lengthwise run {folder / BEST_CONFIG}")
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

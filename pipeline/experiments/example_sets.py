@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.experiments.grid import Cell, digest
 from pipeline.experiments.row_facts import RowFacts
+from schemas.writing import write_text
 
 FOLDER = "examples"
 MANIFEST = "example_set.json"
@@ -109,8 +109,5 @@ def find_set(root: Path, cell: Cell) -> ExampleSet | None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes indented JSON under a temporary name, then renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """Writes indented JSON, as a whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")

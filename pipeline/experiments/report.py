@@ -26,9 +26,9 @@ from pipeline.experiments.tables import (
     markdown,
     mean_text,
     write_csv,
-    write_text,
 )
 from schemas import features
+from schemas.writing import write_text
 
 REPORT = "report.md"
 NOT_RUN = "not run"

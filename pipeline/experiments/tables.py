@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from schemas.writing import write_text
 
 
 def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -31,18 +33,10 @@ def interval_text(interval: tuple[float, float] | None) -> str:
 
 
 def write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Writes lines that have the same keys, under a temporary name first."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
-        if lines:
-            writer = csv.DictWriter(stream, fieldnames=list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
-    os.replace(temporary, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text under a temporary name, then renames it."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    """Writes lines that have the same keys, as a whole or not at all."""
+    text = io.StringIO(newline="")
+    if lines:
+        writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    write_text(path, text.getvalue())

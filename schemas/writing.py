@@ -1,0 +1,27 @@
+"""Writes small text files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text under a temporary name in the same folder, made if need be, and renames it.
+
+    Args:
+        path: file to write; what is there is replaced.
+        text: its content, written as UTF-8.
+
+    Raises:
+        OSError: it cannot be written; what was there is as before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

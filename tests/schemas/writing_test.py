@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from schemas.writing import write_text
+
+
+def test_a_text_replaces_what_was_there_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.json"
+    for text in ("first\n", "größer\n"):
+        write_text(path, text)
+        assert path.read_bytes() == text.encode()
+    assert os.listdir(path.parent) == ["file.json"]
+
+
+def test_a_text_that_cannot_be_written_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.json"
+    write_text(path, "good")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(path, "better")
+    assert path.read_text() == "good"
+    assert os.listdir(tmp_path) == ["file.json"]
