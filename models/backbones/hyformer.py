@@ -143,6 +143,6 @@ class HyformerBackbone(LatentQueryBackbone):
             return group_by_user(read(ungroup(target), ungroup(non_sequence)), users)
 
         sides = [group_by_user(part, users) for part in (inputs.target, inputs.non_sequence)]
-        numbers = users * length * self.options.heads * self.options.queries
+        numbers = users * length * self.options.queries
         width = self.options.queries * self.options.dim
         return ungroup(in_chunks(read_some, sides, numbers, width))

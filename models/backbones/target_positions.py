@@ -13,9 +13,16 @@ from models.layers.condition_source import ConditionSource
 from models.layers.config import ConditionKind, plain, read
 from models.layers.position_bias import PositionBias
 from models.layers.position_embedding import PositionEmbedding
+from models.layers.sublayers import build_sublayer, most_recent, size_of
 from models.layers.target_position_bias import TargetPositionBias
 from models.layers.target_query_gate import TargetQueryGate
-from models.layers.windows import events_after, has_windows, window_bias
+from models.layers.windows import (
+    PositionFactors,
+    events_after,
+    has_windows,
+    join_factors,
+    window_bias,
+)
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -94,13 +101,15 @@ class TargetPositions(keras.layers.Layer):
             ]
 
     def build(self, input_shape: Any) -> None:
-        """Makes the gate, which needs the width of the condition."""
+        """Makes the gate, which needs the width of the condition, and all biases' weights."""
+        width = int(input_shape[-1])
+        if self.source is not None and self.source.resolved is ConditionKind.ITEM_AND_SEQUENCE:
+            width *= 2
         self.gate = None
         if self.conditioning.query_gate and self.source is not None:
-            width = int(input_shape[-1])
-            if self.source.resolved is ConditionKind.ITEM_AND_SEQUENCE:
-                width *= 2
             self.gate = TargetQueryGate(width, name="query_gate")
+        for bias in (*self.position_biases, *self.target_biases):
+            build_sublayer(bias, (None, width))
         super().build(input_shape)
 
     def call(
@@ -118,10 +127,7 @@ class TargetPositions(keras.layers.Layer):
         for layer in range(self.layers):
             of_layer: list[tf.Tensor | None] = []
             for index, history in enumerate(events):
-                part = layer * self.histories + index
-                found = [bias(history) for bias in self.position_biases[part : part + 1]]
-                found += [bias(condition, history) for bias in self.target_biases[part : part + 1]]
-                of_layer.append(sum(found[1:], found[0]) if found else None)
+                of_layer.append(self._bias(layer * self.histories + index, condition, history))
             biases.append(of_layer)
         return biases
 
@@ -150,12 +156,23 @@ class TargetPositions(keras.layers.Layer):
         if not self.position_biases and not self.target_biases:
             return [[None]] * self.layers
         after, length = events_after(windows), tf.shape(windows)[-1]
-        biases: list[list[tf.Tensor | None]] = []
-        for layer in range(self.layers):
-            factors = [bias.factors() for bias in self.position_biases[layer : layer + 1]]
-            factors += [bias.factors(condition) for bias in self.target_biases[layer : layer + 1]]
-            biases.append([window_bias(factors, after, length)])
-        return biases
+        return [
+            [window_bias(self._factors(layer, condition), after, length)]
+            for layer in range(self.layers)
+        ]
+
+    def _bias(self, part: int, condition: tf.Tensor | None, history: tf.Tensor) -> tf.Tensor | None:
+        """Returns the bias [rows or 1, queries, length] of one layer and history."""
+        if not self.target_biases:
+            return self.position_biases[part](history) if self.position_biases else None
+        # One product: the sum of two would be passes over the largest tensors of all.
+        multipliers, table = join_factors(self._factors(part, condition), tf.shape(condition)[0])
+        recent = most_recent(table, size_of(history, 1), self.name)  # [length, factors]
+        return tf.einsum("bqf,lf->bql", multipliers, recent)
+
+    def _factors(self, part: int, condition: tf.Tensor | None) -> list[PositionFactors]:
+        factors = [bias.factors() for bias in self.position_biases[part : part + 1]]
+        return factors + [bias.factors(condition) for bias in self.target_biases[part : part + 1]]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -54,6 +54,45 @@ def top_k_for_candidates(
     return length - 1 - found.indices, tf.math.is_finite(found.values)
 
 
+def is_top_k(scores: tf.Tensor, mask: tf.Tensor, count: int) -> tf.Tensor:
+    """Tells which events are among the ``count`` best real ones, as ``top_k_events`` chooses.
+
+    Finding the worst of them takes less time than listing them, and what is marked can be read
+    where it stands, which suits many candidates.
+
+    Args:
+        scores: ``[..., length]``.
+        mask: broadcastable to ``scores``, true at real events.
+        count: events to pick; all of a shorter history.
+
+    Returns:
+        bool ``[..., length]``.
+    """
+    mask = tf.cast(mask, tf.bool)
+    bound = tf.where(mask, float("inf"), -float("inf"))
+    ranked = tf.minimum(tf.cast(tf.stop_gradient(scores), tf.float32), bound)
+
+    def choose() -> tf.Tensor:
+        worst = tf.raw_ops.NthElement(input=ranked, n=count - 1, reverse=True)[..., tf.newaxis]
+        chosen = tf.logical_and(ranked >= worst, mask)
+        found = tf.reduce_sum(tf.cast(chosen, tf.int32), axis=-1)
+
+        def most_recent() -> tf.Tensor:
+            better = ranked > worst
+            equal = tf.cast(tf.logical_and(chosen, tf.logical_not(better)), tf.int32)
+            left = count - tf.reduce_sum(tf.cast(better, tf.int32), axis=-1, keepdims=True)
+            from_end = tf.cumsum(equal, axis=-1, reverse=True)
+            return tf.logical_or(better, tf.logical_and(equal > 0, from_end <= left))
+
+        return tf.cond(tf.reduce_any(found > count), most_recent, lambda: chosen)
+
+    return tf.cond(
+        tf.shape(scores)[-1] > count,
+        choose,
+        lambda: tf.broadcast_to(mask, tf.shape(scores)),
+    )
+
+
 def gather_events(history: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
     """Returns ``[batch, ..., dim]`` of ``history [batch, length, dim]`` at ``[batch, ...]``."""
     return tf.gather(history, positions, axis=1, batch_dims=1)

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow import keras
 
+from models.layers.attention_by_head import attend_by_head, attend_windows
 from models.layers.candidates import group_by_user, merge_queries, split_queries
 from models.layers.chosen_events import merge_heads, read_chosen, score_chosen, split_heads
 from models.layers.length_temperature import LengthTemperature, divide_by_temperature
 from models.layers.masking import masked_softmax
 from models.layers.sublayers import require_at_least
-from models.layers.windows import attend_windows, has_windows
+from models.layers.windows import MASKED_LOGIT, has_windows
 
 
 class EncodedHistory(NamedTuple):
@@ -174,6 +175,8 @@ class TargetAttention(keras.layers.Layer):
     ) -> tf.Tensor:
         if has_windows(event_mask):
             merged = self._read_windows(projected, history, event_mask, bias)
+        elif isinstance(history, EncodedHistory):
+            merged = self._read_encoded(projected, history, event_mask, bias, length)
         else:
             weights, history = self._weights(projected, history, event_mask, bias, length)
             read = self._read(tf.cast(weights, self.compute_dtype), history)
@@ -202,7 +205,8 @@ class TargetAttention(keras.layers.Layer):
         if not isinstance(history, EncodedHistory) and not self._absorbs(history, queries):
             history = self.encode_history(history)
         users = tf.shape(event_mask)[0]
-        heads = self._split(merge_queries(projected, users))  # [batch, q, heads, head_dim]
+        merged = merge_queries(projected, users)
+        heads = self._split(merged)  # [batch, q, heads, head_dim]
         if isinstance(history, EncodedHistory):
             logits = tf.einsum("bqhe,blhe->bhql", heads, self._split(history.keys))
         else:
@@ -212,9 +216,34 @@ class TargetAttention(keras.layers.Layer):
             logits = tf.einsum("bhqd,bld->bhql", folded, history)
         logits = tf.cast(logits, tf.float32)
         if bias is not None:
-            logits += _align_bias(tf.cast(bias, tf.float32), logits, users, queries)[:, None]
+            aligned = _align_bias(tf.cast(bias, tf.float32), merged, event_mask, queries)
+            logits += aligned[:, None]
         logits = divide_by_temperature(logits, self.temperature, length, self.name)
         return masked_softmax(logits, tf.cast(event_mask, tf.bool)[:, None, None, :]), history
+
+    def _read_encoded(
+        self,
+        projected: tf.Tensor,
+        history: EncodedHistory,
+        event_mask: tf.Tensor,
+        bias: tf.Tensor | None,
+        length: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """Returns what all heads read, ``[batch, candidates * queries, attention_dim]``.
+
+        Queries and biases are divided by the temperature instead of the far larger logits.
+        """
+        temperature = (self.temperature, length, self.name)
+        real = tf.cast(event_mask, tf.bool)
+        queries = merge_queries(projected, tf.shape(real)[0])
+        added = tf.where(real, 0.0, MASKED_LOGIT)[:, tf.newaxis]
+        if bias is not None:
+            aligned = _align_bias(tf.cast(bias, tf.float32), queries, real, projected.shape[1])
+            added += divide_by_temperature(aligned, *temperature)
+        queries = tf.cast(divide_by_temperature(queries, *temperature), projected.dtype)
+        read = attend_by_head(queries, *history, added, heads=self.heads)
+        has_events = tf.reduce_any(real, axis=1)[:, tf.newaxis, tf.newaxis]
+        return read * tf.cast(has_events, read.dtype)
 
     def _read_windows(
         self,
@@ -249,14 +278,22 @@ class TargetAttention(keras.layers.Layer):
         return self.add_weight(name=name, shape=(rows, columns), initializer="glorot_uniform")
 
 
-def _align_bias(bias: tf.Tensor, logits: tf.Tensor, users: tf.Tensor, queries: int) -> tf.Tensor:
-    """Returns ``[batch or 1, candidates * queries, length]`` from ``[rows or 1, queries, ...]``."""
-    missing = tf.shape(logits)[-1] - tf.shape(bias)[-1]
-    bias = tf.pad(bias, [[0, 0], [0, 0], [missing, 0]])
+def _align_bias(
+    bias: tf.Tensor, queries: tf.Tensor, event_mask: tf.Tensor, count: int
+) -> tf.Tensor:
+    """Returns ``[batch or 1, candidates * count, length]`` from ``[rows or 1, count, ...]``.
+
+    Args:
+        bias: of the last positions.
+        queries: ``[batch, candidates * count, ...]``.
+        event_mask: ``[batch, length]``.
+        count: queries of a candidate.
+    """
+    users, length = tf.unstack(tf.shape(event_mask))
+    bias = tf.pad(bias, [[0, 0], [0, 0], [length - tf.shape(bias)[-1], 0]])
     if bias.shape[0] == 1:
-        candidates = tf.shape(logits)[2] // queries
-        per_query = tf.broadcast_to(bias, [1, queries, tf.shape(bias)[-1]])
-        return tf.tile(per_query, [1, candidates, 1])
+        per_query = tf.broadcast_to(bias, [1, count, length])
+        return tf.tile(per_query, [1, tf.shape(queries)[1] // count, 1])
     return merge_queries(bias, users)
 
 

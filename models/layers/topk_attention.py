@@ -8,17 +8,11 @@ import tensorflow as tf
 from tensorflow import keras
 
 from models.layers.candidates import group_by_user, repeat_for_candidates, ungroup
-from models.layers.chosen_events import (
-    merge_heads,
-    put_prompts_first,
-    read_chosen,
-    score_chosen,
-    split_heads,
-)
+from models.layers.chosen_events import merge_heads, split_heads
 from models.layers.config import LengthModulation, conditioning_dim, plain, read_modulation
 from models.layers.length_temperature import divide_by_temperature, make_temperature
 from models.layers.masking import masked_softmax
-from models.layers.retrieval import gather_events, top_k_events, top_k_for_candidates
+from models.layers.retrieval import gather_events, is_top_k, top_k_events
 from models.layers.sublayers import build_sublayer, require_argument, require_at_least
 from models.layers.windows import has_windows
 
@@ -191,13 +185,13 @@ class TopKAttention(keras.layers.Layer):
             split_heads(tf.matmul(slots, tf.cast(kernel, slots.dtype)), self.heads)
             for kernel in (self.key_kernel, self.value_kernel)
         )
+        scores = tf.matmul(query, keys, transpose_b=True)  # [users, heads, candidates, slots]
         real = tf.cast(event_mask, tf.bool)[:, None, None]
-        chosen = top_k_for_candidates(query, keys[:, :, count:], real, self.count)
-        positions, real = put_prompts_first(*chosen, count)
-        logits = score_chosen(query, keys, positions)
-        logits = divide_by_temperature(logits, self.temperature, length, self.name)
-        weights = tf.cast(masked_softmax(logits, real), history.dtype)
-        merged = merge_heads(read_chosen(weights, values, positions))
+        read = is_top_k(scores[..., count:], real, self.count)
+        read = tf.pad(read, [[0, 0], [0, 0], [0, 0], [count, 0]], constant_values=True)
+        logits = divide_by_temperature(scores, self.temperature, length, self.name)
+        weights = tf.cast(masked_softmax(logits, read), history.dtype)
+        merged = merge_heads(tf.matmul(weights, values))
         return tf.matmul(merged, tf.cast(self.output_kernel, merged.dtype))
 
     def _query(self, target: tf.Tensor, length_vector: tf.Tensor | None) -> tf.Tensor:

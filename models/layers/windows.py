@@ -8,11 +8,11 @@ impression's most recent one. Positions therefore count from the window's end, n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from models.layers.candidates import group_by_user, ungroup
+from models.layers.candidates import ungroup
 
 # Finite, so that a row without events gives zeros and not NaN.
 MASKED_LOGIT = -1e9
@@ -60,6 +60,25 @@ def window_mean(values: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
     return tf.cast(ungroup(total / tf.maximum(count, 1.0)), values.dtype)
 
 
+def join_factors(factors: Sequence[PositionFactors], rows: tf.Tensor) -> PositionFactors:
+    """Returns the sum of biases as one product.
+
+    Args:
+        factors: of equally many queries and positions.
+        rows: scalar, rows of the multipliers.
+    """
+    dtype = factors[-1].multipliers.dtype
+    multipliers = [
+        tf.broadcast_to(
+            tf.cast(part.multipliers, dtype),
+            tf.concat([[rows], tf.shape(part.multipliers)[1:]], axis=0),
+        )
+        for part in factors
+    ]
+    tables = [tf.cast(part.table, dtype) for part in factors]
+    return PositionFactors(tf.concat(multipliers, axis=-1), tf.concat(tables, axis=-1))
+
+
 def window_bias(
     factors: Sequence[PositionFactors], after: tf.Tensor, length: tf.Tensor
 ) -> tf.Tensor:
@@ -73,19 +92,7 @@ def window_bias(
     Returns:
         ``[rows, queries, length]``; columns that lie outside of all positions have any number.
     """
-    dtype = factors[-1].multipliers.dtype
-    table = tf.concat([tf.cast(part.table, dtype) for part in factors], axis=-1)
-    rows = tf.shape(after)[0]
-    multipliers = tf.concat(
-        [
-            tf.broadcast_to(
-                tf.cast(part.multipliers, dtype),
-                tf.concat([[rows], tf.shape(part.multipliers)[1:]], axis=0),
-            )
-            for part in factors
-        ],
-        axis=-1,
-    )
+    multipliers, table = join_factors(factors, tf.shape(after)[0])
     # Few windows of a batch end at different distances, so the table is laid out once for each
     # distance, and a row then copies, and in the gradient adds up, one block.
     distances = tf.range(tf.reduce_max(tf.concat([after, [0]], axis=0)) + 1)
@@ -94,80 +101,6 @@ def window_bias(
     index = columns[tf.newaxis] + distances[:, tf.newaxis]
     by_distance = tf.gather(table, tf.clip_by_value(index, 0, positions - 1))
     return tf.matmul(multipliers, tf.gather(by_distance, after), transpose_b=True)
-
-
-def attend_windows(
-    queries: tf.Tensor,
-    keys: tf.Tensor,
-    values: tf.Tensor,
-    windows: tf.Tensor,
-    bias: tf.Tensor | None = None,
-    *,
-    heads: int,
-) -> tf.Tensor:
-    """Attention to the events of windows: softmax over each window, then the mean of its values.
-
-    With so many queries to one list the logits are what takes the time, so each pass over them
-    counts: mask and bias are one addition, and heads run one after another, so that it is of two
-    tensors of the same shape.
-
-    Args:
-        queries: ``[users, candidates * queries, heads * dim]``, scaled.
-        keys: ``[users, length, heads * dim]``.
-        values: ``[users, length, heads * dim]``.
-        windows: bool ``[users, candidates, length]``.
-        bias: None, or ``[users * candidates, queries, length]``.
-        heads: number of heads.
-
-    Returns:
-        ``[users, candidates * queries, heads * dim]``; 0 for an empty window.
-    """
-    candidates, length = tf.shape(windows)[1], tf.shape(windows)[2]
-    count = tf.shape(queries)[1] // tf.maximum(candidates, 1)
-    added = tf.where(windows, 0.0, MASKED_LOGIT)[:, :, tf.newaxis]
-    if bias is None:
-        added = tf.repeat(added, count, axis=2)
-    else:
-        added += group_by_user(tf.cast(bias, tf.float32), tf.shape(windows)[0])
-    added = tf.reshape(added, [-1, candidates * count, length])
-    by_head = zip(
-        *(tf.split(part, heads, axis=-1) for part in (queries, keys, values)), strict=True
-    )
-    read = tf.concat([_softmax_mean(*parts, added) for parts in by_head], axis=-1)
-    is_seen = tf.repeat(tf.reduce_any(windows, axis=-1), count, axis=1)
-    return read * tf.cast(is_seen, read.dtype)[..., tf.newaxis]
-
-
-@tf.custom_gradient
-def _softmax_mean(queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, added: tf.Tensor) -> Any:
-    """Softmax over the events of ``queries . keys + added``, and the mean of values by it.
-
-    The gradient of the logits is ``weights * (dweights - sum(result * dresult))``. The sum comes
-    from the result, which is short, instead of from the weights, and is taken away within the
-    product that gives ``dweights``.
-    """
-    logits = tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32) + added
-    weights = tf.nn.softmax(logits)
-    cast = tf.cast(weights, values.dtype)
-    result = tf.matmul(cast, values)
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        shared = tf.reduce_sum(result * upstream, axis=-1, keepdims=True)
-        of_weights = tf.matmul(
-            tf.concat([upstream, -shared], axis=-1),
-            tf.concat([values, tf.ones_like(values[..., :1])], axis=-1),
-            transpose_b=True,
-        )
-        of_logits = tf.cast(of_weights, tf.float32) * weights
-        own = tf.cast(of_logits, queries.dtype)
-        return (
-            tf.matmul(own, keys),
-            tf.matmul(own, queries, transpose_a=True),
-            tf.matmul(cast, upstream, transpose_a=True),
-            of_logits,
-        )
-
-    return result, gradient
 
 
 def recent_events(

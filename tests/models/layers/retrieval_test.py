@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from models.layers.retrieval import gather_events, top_k_events, top_k_for_candidates
+from models.layers.retrieval import (
+    gather_events,
+    is_top_k,
+    top_k_events,
+    top_k_for_candidates,
+)
 
 
 def test_the_best_real_events_are_picked_best_first() -> None:
@@ -54,6 +59,16 @@ def test_many_candidates_choose_as_one_does() -> None:
         scores = tf.matmul(query, keys, transpose_b=True)
         expected = sorted_events(*top_k_events(scores, mask, count))
         assert sorted_events(*top_k_for_candidates(query, keys, mask, count)) == expected
+        marked = np.reshape(is_top_k(scores, mask, count), [8, -1])
+        assert [np.flatnonzero(row).tolist() for row in marked] == expected
+
+
+def test_the_best_without_equals_are_marked_as_well() -> None:
+    scores = tf.constant(np.random.default_rng(1).permutation(60).reshape(2, 30), tf.float32)
+    positions, _ = top_k_events(scores, tf.ones([2, 30], tf.bool), 7)
+    marked = np.array(is_top_k(scores, tf.ones([2, 30], tf.bool), 7))
+    assert [np.flatnonzero(row).tolist() for row in marked] == np.sort(positions).tolist()
+    assert is_top_k(tf.zeros([2, 0]), tf.ones([2, 0], tf.bool), 7).shape == (2, 0)
 
 
 def sorted_events(positions: tf.Tensor, real: tf.Tensor) -> list[list[int]]:
