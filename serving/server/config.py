@@ -180,6 +180,8 @@ class VersionsConfig:
         retry_seconds: when a version that failed to load is tried again; doubled each time.
         max_retry_seconds: longest such wait.
         drain_seconds: how long calls on a version that was replaced may take to end.
+        spare_seconds: how long what TensorFlow prepared for a version that was replaced is kept,
+            without the weights, for a version that differs in its weights only; 0 keeps nothing.
         warm_without_requests: run each signature once on made-up inputs where the model brings
             no warm-up requests.
         allow_labels_for_unavailable: accept a new label on a version that is not available yet;
@@ -194,12 +196,14 @@ class VersionsConfig:
     retry_seconds: float = 2.0
     max_retry_seconds: float = 60.0
     drain_seconds: float = 30.0
+    spare_seconds: float = 60.0
     warm_without_requests: bool = True
     allow_labels_for_unavailable: bool = False
     models_config_poll_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least(self, poll_seconds=0.05, retry_seconds=0.05, drain_seconds=0)
+        _at_least(self, spare_seconds=0)
         _at_least(self, max_retry_seconds=self.retry_seconds, models_config_poll_seconds=0)
 
 

@@ -24,6 +24,7 @@ from serving.server.security import TokenGuard, grpc_credentials, http_context
 from serving.server.versions.gently import run_gently
 from serving.server.versions.manager import Manager
 from serving.server.versions.model import Model
+from serving.server.versions.sessions import Sessions
 from serving.server.versions.version import ServedVersion
 from serving.server.versions.warmup import warm
 
@@ -71,7 +72,14 @@ class Server:
         tls = http_context(config.security)
         limits = config.limits
         self.metrics = ServingMetrics()
-        self.manager = Manager(sources, config.versions, self._load, self.metrics)
+        self._sessions = Sessions(config.runtime, spare_seconds=config.versions.spare_seconds)
+        self.manager = Manager(
+            sources,
+            config.versions,
+            self._load,
+            self.metrics,
+            tidy=self._sessions.close_old_spares,
+        )
         self._admission = Admission(limits.concurrent_calls, self.metrics)
         calls = Calls(self._admission, self.metrics, self.manager.knows)
         inference = Inference(self.manager, limits.request_bytes)
@@ -124,16 +132,18 @@ class Server:
         return idle
 
     def _load(self, name: str, number: int, path: Path) -> ServedVersion:
-        model = Model(path, self._config.runtime)
+        # Not gently: it holds Python's lock, which calls wait for.
+        model = Model(path, self._sessions)
 
-        def warm_up() -> None:
+        def prepare() -> None:
+            model.fill()
             warm(model, path, self.metrics, make_up=self._config.versions.warm_without_requests)
 
         try:
             if self.manager.serves(name):
-                run_gently(warm_up)
+                run_gently(prepare)
             else:
-                warm_up()
+                prepare()
         except BaseException:
             model.close()
             raise

@@ -15,8 +15,8 @@ from pathlib import Path
 from serving.server.config import ModelSource, VersionsConfig
 from serving.server.errors import Code, ServingError, invalid
 from serving.server.metrics import ServingMetrics
+from serving.server.versions.failures import LoadError
 from serving.server.versions.folders import aspired_versions, find_versions
-from serving.server.versions.model import LoadError
 from serving.server.versions.records import ModelRecord, State, VersionRecord, VersionStatus
 from serving.server.versions.version import ServedVersion
 
@@ -34,6 +34,8 @@ class Manager:
         config: VersionsConfig,
         load: Load,
         metrics: ServingMetrics,
+        *,
+        tidy: Callable[[], None] = lambda: None,
     ):
         """Makes a manager that does nothing until ``start``.
 
@@ -42,7 +44,9 @@ class Manager:
             config: how often to look, when to try again.
             load: loads and warms a version; raises ``LoadError`` if it cannot.
             metrics: where states and failures are counted.
+            tidy: called after each look at the folders.
         """
+        self._tidy = tidy
         self._config = config
         self._load = load
         self._metrics = metrics
@@ -236,6 +240,7 @@ class Manager:
             self._poll_now.clear()
             try:
                 self._look()
+                self._tidy()
             except Exception:
                 # The thread must outlive whatever a file system comes up with.
                 _LOG.exception("looking for versions failed; the loaded ones keep serving")

@@ -17,7 +17,8 @@ from serving.server.errors import Code, ServingError
 from serving.server.metrics import ServingMetrics
 from serving.server.signature import DEFAULT_SIGNATURE, METHODS, Signature, TensorSpec
 from serving.server.tensors import to_array
-from serving.server.versions.model import LoadError, Model
+from serving.server.versions.failures import LoadError
+from serving.server.versions.model import Model
 
 _LOG = logging.getLogger(__name__)
 

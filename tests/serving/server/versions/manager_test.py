@@ -11,7 +11,7 @@ import pytest
 
 from serving.server.config import VersionPolicy
 from serving.server.errors import Code, ServingError
-from serving.server.versions.model import LoadError
+from serving.server.versions.failures import LoadError
 from serving.server.versions.records import State
 from tests.serving.server.versions.managed import (
     Managed,

@@ -20,7 +20,9 @@ from tensorflow_serving.apis import model_management_pb2, prediction_log_pb2
 from serving.server.config import RuntimeConfig
 from serving.server.errors import Code
 from serving.server.metrics import ServingMetrics
-from serving.server.versions.model import LoadError, Model
+from serving.server.versions.failures import LoadError
+from serving.server.versions.model import Model
+from serving.server.versions.sessions import Sessions
 from serving.server.versions.warmup import MAX_RECORDS, REQUESTS, warm
 from tests.serving.servers import Running, predict_request, running
 from tests.serving.tiny_models import copy_version, example, write_version
@@ -144,12 +146,18 @@ def test_a_call_under_way_ends_on_the_version_it_began_on(
         until(lambda: state(server, 1) == "END")
 
 
+def filled(version: Path) -> Model:
+    model = Model(version, Sessions(RuntimeConfig()))
+    model.fill()
+    return model
+
+
 def test_a_freed_model_leaves_nothing_behind(made: dict[int, Path]) -> None:
     graphs = []
     for _ in range(3):
-        model = Model(made[2], RuntimeConfig())
+        model = filled(made[2])
         model.run(model.signatures["serving_default"], {"x": np.ones(1, np.float32)})
-        graphs.append(weakref.ref(model._session.graph))
+        graphs.append(weakref.ref(model._opened.session.graph))
         model.close()
         del model
     gc.collect()
@@ -207,7 +215,7 @@ def test_warm_up_requests_run_before_a_version_serves(
 ) -> None:
     version = copy_version(made[2], tmp_path, 1)
     write_warmup(version, warmup_logs())
-    model = Model(version, RuntimeConfig())
+    model = filled(version)
     calls: list[tuple[str, tuple[int, ...]]] = []
     original = model.run
 
@@ -228,7 +236,7 @@ def test_warm_up_requests_run_before_a_version_serves(
 
 
 def test_made_up_requests_warm_every_signature(made: dict[int, Path]) -> None:
-    model = Model(made[2], RuntimeConfig())
+    model = filled(made[2])
     called: set[str] = set()
     original = model.run
 
@@ -284,7 +292,7 @@ def test_warm_up_requests_that_fail_keep_a_version_from_serving(
     write_warmup(version, logs() if logs else [])
     if logs is None:
         (version / REQUESTS).write_bytes(b"no TFRecord file at all")
-    model = Model(version, RuntimeConfig())
+    model = filled(version)
 
     with pytest.raises(LoadError) as caught:
         warm(model, version, ServingMetrics(), make_up=False)
