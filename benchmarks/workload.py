@@ -7,6 +7,7 @@ values; width 64; batches of 1,024; a head of 1,024, 512 and 256.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +109,26 @@ class Workload:
             )
             .prefetch(tf.data.AUTOTUNE)
         )
+
+    def write_files(self, folder: str, count: int, files: int, seed: int = 1) -> list[str]:
+        """Writes the examples of ``count`` batches as TFRecords; returns the paths."""
+        history = features.history_feature(features.ITEM_ID)
+        paths = [f"{folder}/examples-{index:05d}" for index in range(files)]
+        with contextlib.ExitStack() as stack:
+            writers = [stack.enter_context(tf.io.TFRecordWriter(path)) for path in paths]
+            for batch in self.batches(count, seed):
+                lists = {
+                    name: batch[name].numpy() for name in (features.ITEM_ID, FIELDS, features.LABEL)
+                }
+                for row, events in enumerate(batch[history]):
+                    example = tf.train.Example()
+                    into = example.features.feature
+                    into[history].int64_list.value.extend(events.numpy())
+                    into[features.ITEM_ID].int64_list.value.append(lists[features.ITEM_ID][row])
+                    into[FIELDS].int64_list.value.extend(lists[FIELDS][row])
+                    into[features.LABEL].float_list.value.append(lists[features.LABEL][row])
+                    writers[row % files].write(example.SerializeToString())
+        return paths
 
     @staticmethod
     def history(batch: Batch) -> tf.RaggedTensor:
