@@ -62,6 +62,18 @@ def split_queries(tensor: tf.Tensor, queries: int) -> tf.Tensor:
     return tf.ensure_shape(split, [None, queries, tensor.shape[-1]])
 
 
+def chunk_sizes(candidates: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns how many chunks candidates are cut into, at least one, and how many each has at most.
+
+    Args:
+        candidates: scalar.
+        numbers: scalar, numbers that the largest tensor of a chunk holds for each candidate.
+    """
+    most = tf.maximum(CHUNK_NUMBERS // tf.maximum(numbers, 1), 1)
+    chunks = tf.maximum((candidates + most - 1) // most, 1)
+    return chunks, (candidates + chunks - 1) // chunks
+
+
 def in_chunks(
     function: Callable[..., tf.Tensor],
     tensors: Sequence[tf.Tensor],
@@ -80,9 +92,7 @@ def in_chunks(
     Returns:
         ``[users, candidates, width]``, what the function gives for all candidates at once.
     """
-    candidates = tf.shape(tensors[0])[1]
-    size = tf.maximum(CHUNK_NUMBERS // tf.maximum(numbers, 1), 1)
-    chunks = tf.maximum((candidates + size - 1) // size, 1)
+    chunks, size = chunk_sizes(tf.shape(tensors[0])[1], numbers)
 
     def body(index: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         start = index * size

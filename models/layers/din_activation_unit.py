@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
-from models.layers.candidates import group_by_user, repeat_for_candidates, ungroup
+from models.layers.candidates import chunk_sizes, group_by_user, repeat_for_candidates, ungroup
 from models.layers.candidates import in_chunks as candidates_in_chunks
 from models.layers.config import AttentionActivation
 from models.layers.dice import Dice
@@ -206,18 +206,27 @@ class DinActivationUnit(keras.layers.Layer):
 
         def of_user(parts: tuple[tf.Tensor, ...]) -> tf.Tensor:
             own_events, own_target, own_bias = parts  # [length, dim], [candidates, dim or units]
-            length = tf.shape(own_events)[0]
+            length, candidates = tf.shape(own_events)[0], tf.shape(own_target)[0]
+            chunks, size = chunk_sizes(candidates, length * units)
 
-            def score(some: tf.Tensor, some_bias: tf.Tensor) -> tf.Tensor:
-                scaled = tf.transpose(some[0])[..., tf.newaxis] * of_product[:, tf.newaxis]
+            def cut(values: tf.Tensor) -> tf.Tensor:
+                filled = tf.pad(values, [[0, chunks * size - candidates], [0, 0]])
+                return tf.reshape(filled, [chunks, size, values.shape[-1]])
+
+            def score(chunk: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+                some, some_bias = chunk  # [dim, size], [size, units]
+                scaled = some[..., tf.newaxis] * of_product[:, tf.newaxis]
                 kernel = tf.reshape(of_event[:, tf.newaxis] + scaled, [dim, -1])
-                product = tf.matmul(own_events, kernel)  # [length, some * units]
+                product = tf.matmul(own_events, kernel)  # [length, size * units]
                 hidden = tf.nn.relu(tf.nn.bias_add(product, tf.reshape(some_bias, [-1])))
-                hidden = tf.reshape(hidden, [length, tf.shape(some)[1], units])
-                return tf.transpose(_apply(hidden, bent))[tf.newaxis]
+                return _apply(tf.reshape(hidden, [length, size, units]), bent)
 
-            sides = [own_target[tf.newaxis], own_bias[tf.newaxis]]
-            return candidates_in_chunks(score, sides, length * units)[0]
+            scores = tf.map_fn(
+                score,
+                (tf.transpose(cut(own_target), [0, 2, 1]), cut(own_bias)),
+                fn_output_signature=tf.TensorSpec([None, None], own_events.dtype),
+            )  # [chunks, length, size]
+            return tf.reshape(tf.transpose(scores, [0, 2, 1]), [-1, length])[:candidates]
 
         def of_users() -> tf.Tensor:
             shape = tf.TensorSpec([None, events.shape[1]], events.dtype)
