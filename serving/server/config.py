@@ -123,7 +123,7 @@ class LimitsConfig:
 
     __pydantic_config__ = STRICT
 
-    concurrent_calls: int = 128
+    concurrent_calls: int = 256
     request_bytes: int = 16 * MEBIBYTE
     call_seconds: float = 30.0
     header_seconds: float = 10.0

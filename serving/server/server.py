@@ -132,18 +132,19 @@ class Server:
         return idle
 
     def _load(self, name: str, number: int, path: Path) -> ServedVersion:
-        # Not gently: it holds Python's lock, which calls wait for.
+        # Not gently: it holds Python's lock, which calls wait for, and it reads files that a pusher
+        # may remove soon.
         model = Model(path, self._sessions)
 
-        def prepare() -> None:
-            model.fill()
+        def warm_up() -> None:
             warm(model, path, self.metrics, make_up=self._config.versions.warm_without_requests)
 
         try:
+            model.fill()
             if self.manager.serves(name):
-                run_gently(prepare)
+                run_gently(warm_up)
             else:
-                prepare()
+                warm_up()
         except BaseException:
             model.close()
             raise
