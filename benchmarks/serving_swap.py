@@ -9,8 +9,8 @@ is measured with 64 clients, then calls are sent at half of it: without swaps fo
 them. Calls are sent on a schedule that does not wait for answers, and a latency counts from the
 moment a call was due, so that a stall is not hidden. The client runs on the same machine.
 
-The versions are copies, so the server can keep what it prepared for one of them for the next, as
-between models of one architecture and vocabulary. With ``--distinct`` each has a graph of its own.
+The versions are copies, so the server can keep what it prepared for one of them for the next. With
+``--distinct`` each has a graph of its own, as two trainings have.
 """
 
 from __future__ import annotations
