@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-# Numbers that the largest tensor of a chunk may hold, 4 MiB of float32: what is computed with it
+# Numbers that the largest tensor of a chunk may hold, 8 MiB of float32: what is computed with it
 # stays in the processor's cache, and is not fetched from memory by every operation anew.
-CHUNK_NUMBERS = 2**20
+CHUNK_NUMBERS = 2**21
 
 
 def group_by_user(tensor: tf.Tensor, users: tf.Tensor) -> tf.Tensor:

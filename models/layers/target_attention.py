@@ -132,7 +132,11 @@ class TargetAttention(keras.layers.Layer):
 
     def project_query(self, query: tf.Tensor) -> tf.Tensor:
         """Returns the scaled queries ``[rows, queries, attention_dim]``."""
-        return tf.matmul(self._cast(query), self._cast(self.query_kernel)) / self.head_dim**0.5
+        query = self._cast(query)
+        # One product of all queries, which takes less time than one of each row's few.
+        flat = tf.matmul(tf.reshape(query, [-1, query.shape[-1]]), self._cast(self.query_kernel))
+        shape = [-1, query.shape[1], self.attention_dim]
+        return tf.reshape(flat, shape) / self.head_dim**0.5
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments."""
