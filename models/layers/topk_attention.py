@@ -14,7 +14,7 @@ from models.layers.length_temperature import divide_by_temperature, make_tempera
 from models.layers.masking import masked_softmax
 from models.layers.retrieval import gather_events, is_top_k, top_k_events
 from models.layers.sublayers import build_sublayer, require_argument, require_at_least
-from models.layers.windows import has_windows
+from models.layers.windows import MASKED_LOGIT, has_windows
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -188,10 +188,14 @@ class TopKAttention(keras.layers.Layer):
         scores = tf.matmul(query, keys, transpose_b=True)  # [users, heads, candidates, slots]
         real = tf.cast(event_mask, tf.bool)[:, None, None]
         read = is_top_k(scores[..., count:], real, self.count)
-        read = tf.pad(read, [[0, 0], [0, 0], [0, 0], [count, 0]], constant_values=True)
+        has_slots = tf.reduce_any(real, axis=-1, keepdims=True)
+        if count:
+            read = tf.pad(read, [[0, 0], [0, 0], [0, 0], [count, 0]], constant_values=True)
+            has_slots = tf.ones_like(has_slots)
         logits = divide_by_temperature(scores, self.temperature, length, self.name)
-        weights = tf.cast(masked_softmax(logits, read), history.dtype)
-        merged = merge_heads(tf.matmul(weights, values))
+        weights = tf.nn.softmax(tf.where(read, logits, MASKED_LOGIT), axis=-1)
+        found = tf.matmul(tf.cast(weights, values.dtype), values)
+        merged = merge_heads(found * tf.cast(has_slots, found.dtype))
         return tf.matmul(merged, tf.cast(self.output_kernel, merged.dtype))
 
     def _query(self, target: tf.Tensor, length_vector: tf.Tensor | None) -> tf.Tensor:
