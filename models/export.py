@@ -240,7 +240,7 @@ def _join_candidates(users: Features, candidates: Features, plan: RankerPlan) ->
 
 def _to_ragged(transformed: dict[str, tf.Tensor | tf.SparseTensor]) -> dict[str, Any]:
     return {
-        name: tf.RaggedTensor.from_sparse(value) if isinstance(value, tf.SparseTensor) else value
+        name: raw_inputs.to_ragged(value) if isinstance(value, tf.SparseTensor) else value
         for name, value in transformed.items()
     }
 

@@ -113,7 +113,7 @@ def conform(tensors: Tensors, plan: RankerPlan, spec: RawSpec) -> Tensors:
             continue
         sparse = value if feature.is_list else _scalars_to_sparse(value, feature)
         is_ragged = isinstance(form, tf.io.RaggedFeature)
-        result[feature.name] = tf.RaggedTensor.from_sparse(sparse) if is_ragged else sparse
+        result[feature.name] = to_ragged(sparse) if is_ragged else sparse
     return result
 
 
@@ -124,24 +124,36 @@ def fit_lists(tensors: Tensors, plan: RankerPlan) -> Tensors:
     with missing values; one that is longer loses its oldest values. What has no item is no event
     and is left out of all lists.
     """
-    items = tf.RaggedTensor.from_sparse(tensors[features.HISTORY_ITEM_ID])
+    items = to_ragged(tensors[features.HISTORY_ITEM_ID])
     lengths = tf.minimum(items.row_lengths(), plan.max_length)
     longest = tf.reduce_max(tf.concat([lengths, tf.zeros([1], lengths.dtype)], axis=0))
     wanted = {feature.name: feature for feature in raw_features(plan) if feature.is_list}
     aligned = {
-        name: right_align(
-            tf.RaggedTensor.from_sparse(tensors[name]), longest, padding=_no_event(feature)
-        )
+        name: right_align(to_ragged(tensors[name]), longest, padding=_no_event(feature))
         for name, feature in wanted.items()
     }
     item = features.HISTORY_ITEM_ID
     is_event = tf.not_equal(aligned[item], _no_event(wanted[item]))
     kept = tf.reduce_sum(tf.cast(is_event, tf.int64), axis=1)
     lists = {
-        name: tf.RaggedTensor.from_row_lengths(tf.boolean_mask(values, is_event), kept).to_sparse()
+        name: tf.RaggedTensor.from_row_lengths(
+            tf.boolean_mask(values, is_event), kept, validate=False
+        ).to_sparse()
         for name, values in aligned.items()
     }
     return {**tensors, **lists}
+
+
+def to_ragged(lists: tf.SparseTensor) -> tf.RaggedTensor:
+    """Returns lists [rows, values] whose values stand from column 0 on without a hole.
+
+    That is so in parsed examples, in what comes from ragged tensors and in what Transform makes of
+    them. ``RaggedTensor.from_sparse`` would check it, by a branch for each list of each signature,
+    which takes a server time whenever it loads the model and with every call.
+    """
+    return tf.RaggedTensor.from_value_rowids(
+        lists.values, lists.indices[:, 0], nrows=lists.dense_shape[0], validate=False
+    )
 
 
 def dense_to_sparse(values: tf.Tensor, length: tf.Tensor, name: str) -> tf.SparseTensor:

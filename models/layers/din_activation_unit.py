@@ -232,9 +232,12 @@ class DinActivationUnit(keras.layers.Layer):
             shape = tf.TensorSpec([None, events.shape[1]], events.dtype)
             return tf.map_fn(of_user, (events, target, by_target), fn_output_signature=shape)
 
-        # Without users the sizes of what map_fn stacks are unknown, which it refuses.
-        nothing = tf.zeros([0, tf.shape(target)[1], tf.shape(events)[1]], events.dtype)
-        by_relu = tf.cond(tf.shape(events)[0] > 0, of_users, lambda: nothing)
+        # Without users the sizes of what map_fn stacks are unknown, which it refuses; and a product
+        # of no columns with a bias ends the process, in oneDNN.
+        nothing = tf.zeros(
+            [tf.shape(target)[0], tf.shape(target)[1], tf.shape(events)[1]], events.dtype
+        )
+        by_relu = tf.cond(tf.size(nothing) > 0, of_users, lambda: nothing)
         of_all = tf.transpose(tf.matmul(of_event, linear)) + target * tf.transpose(
             tf.matmul(of_product, linear)
         )

@@ -173,29 +173,53 @@ def test_round_trips_its_configuration(name: str) -> None:
     assert json.loads(json.dumps(type(layer).from_config(config).get_config())) == config
 
 
+# Inputs of which nothing but the widths is known, as an export has them.
+UNKNOWN = [
+    tf.TensorSpec(
+        [None] + [None] * (part not in ("target", "length", "non_sequence")) + tail, dtype
+    )
+    for part, tail, dtype in (
+        ("target", [DIM], tf.float32),
+        ("history", [DIM], tf.float32),
+        ("mask", [], tf.bool),
+        ("length", [], tf.int32),
+        ("non_sequence", [3], tf.float32),
+        ("items", [DIM], tf.float32),
+        ("items_mask", [], tf.bool),
+        ("second", [DIM], tf.float32),
+        ("second_mask", [], tf.bool),
+    )
+]
+
+
+@ADAPTED
+def test_requests_without_candidates_or_users_are_answered(name: str) -> None:
+    """Traced: some of oneDNN's fused products end the process if a size is 0."""
+    layer = randomise(ALL[name]())
+    rank = tf.function(
+        lambda *parts: layer(SequenceInputs(*parts), shared_history=True), input_signature=UNKNOWN
+    )
+    inputs = inputs_of([2, 5], padded=9, candidates=3)
+    np.testing.assert_allclose(rank(*inputs), layer(inputs), atol=2e-5)
+    for users, columns in ((2, 0), (0, 3)):
+        some = inputs._replace(
+            **{
+                part: getattr(inputs, part)[
+                    : users * columns if part in ("target", "non_sequence") else users
+                ]
+                for part in inputs._fields
+            }
+        )
+        assert rank(*some).shape[0] == 0
+
+
 @ADAPTED
 def test_an_export_with_unknown_sizes_agrees(name: str, tmp_path: Path) -> None:
     layer = randomise(ALL[name]())
     inputs = inputs_of([0, 1, 3, 9], padded=9)
     module = tf.Module()
     module.kept = layer.weights  # not the layer: Keras would trace every part of it
-    specs = [
-        tf.TensorSpec(
-            [None] + [None] * (part not in ("target", "length", "non_sequence")) + tail, dtype
-        )
-        for part, tail, dtype in (
-            ("target", [DIM], tf.float32),
-            ("history", [DIM], tf.float32),
-            ("mask", [], tf.bool),
-            ("length", [], tf.int32),
-            ("non_sequence", [3], tf.float32),
-            ("items", [DIM], tf.float32),
-            ("items_mask", [], tf.bool),
-            ("second", [DIM], tf.float32),
-            ("second_mask", [], tf.bool),
-        )
-    ]
-    module.run = tf.function(lambda *parts: layer(SequenceInputs(*parts)), input_signature=specs)
+    module.run = tf.function(lambda *parts: layer(SequenceInputs(*parts)), input_signature=UNKNOWN)
     tf.saved_model.save(module, str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
     np.testing.assert_allclose(loaded.run(*inputs), layer(inputs), atol=1e-5)
