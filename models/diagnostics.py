@@ -22,6 +22,7 @@ from models.capabilities import CAPABILITIES
 from models.config import ModelConfig
 from models.layers import masking
 from models.layers.length_temperature import LengthTemperature
+from models.layers.windows import PositionFactors
 from models.ranker import Ranker
 
 Array = npt.NDArray[Any]
@@ -64,7 +65,7 @@ class Diagnostics:
     config: ModelConfig
     _rows: dict[tuple[str, str], list[Array]] = field(default_factory=lambda: defaultdict(list))
     _gates: dict[str, list[Array]] = field(default_factory=lambda: defaultdict(list))
-    _curves: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+    _curves: dict[str, tuple[Array, int]] = field(default_factory=dict)
     _fixed: dict[str, Any] = field(default_factory=dict)
 
     def add(
@@ -86,7 +87,7 @@ class Diagnostics:
             found = concentration(record.weights, record.real, prompts)
             for bucket in np.unique(length_bucket):
                 self._rows[name, str(bucket)].append(found[:, :, length_bucket == bucket])
-        for gate in gates:
+        for gate in (values.numpy() for values in gates):
             for bucket in np.unique(density_bucket):
                 self._gates[str(bucket)].append(gate[density_bucket == bucket])
         for layer, bias in biases.items():
@@ -128,19 +129,14 @@ class Diagnostics:
                 if bucket in self._gates
             },
             "target_position_curves": {
-                layer: _rounded(total / np.maximum(count, 1))
-                for layer, (total, count) in self._curves.items()
+                layer: _rounded(total / rows) for layer, (total, rows) in self._curves.items()
             },
             **self._fixed,
         }
 
     def _add_curves(self, layer: str, bias: Array) -> None:
-        rows, queries, length = bias.shape
-        total, count = self._curves.get(layer, (np.zeros((queries, 0)), np.zeros(0)))
-        grown = max(length, total.shape[1])
-        total = _padded_left(total, grown) + _padded_left(bias.sum(axis=0), grown)
-        count = _padded_left(count, grown) + _padded_left(np.full(length, rows), grown)
-        self._curves[layer] = (total, count)
+        total, rows = self._curves.get(layer, (np.zeros(bias.shape[1:]), 0))
+        self._curves[layer] = (total + bias.sum(axis=0), rows + len(bias))
 
 
 def attention_names(config: ModelConfig, count: int) -> list[str]:
@@ -214,9 +210,9 @@ def _watching(module: str, records: list[AttentionRecord]) -> Callable[..., tf.T
 
 
 @contextlib.contextmanager
-def _recorded_positions(ranker: Ranker) -> Iterator[tuple[list[Array], dict[str, Array]]]:
+def _recorded_positions(ranker: Ranker) -> Iterator[tuple[list[tf.Tensor], dict[str, Array]]]:
     """Records the query gate [rows, queries, dim] and the target's biases by layer."""
-    gates: list[Array] = []
+    gates: list[tf.Tensor] = []
     biases: dict[str, Array] = {}
     positions = getattr(ranker.backbone, "positions", None)
     with contextlib.ExitStack() as stack:
@@ -225,25 +221,26 @@ def _recorded_positions(ranker: Ranker) -> Iterator[tuple[list[Array], dict[str,
                 stack.enter_context(_watched(positions.gate, "gate", gates.append))
             for index, layer in enumerate(positions.target_biases):
                 keep = _keeper(biases, f"layer_{index}")
-                stack.enter_context(_watched(layer, "call", keep))
+                stack.enter_context(_watched(layer, "factors", keep))
         yield gates, biases
 
 
-def _keeper(values: dict[str, Array], key: str) -> Callable[[Array], None]:
-    def keep(value: Array) -> None:
-        values[key] = value
+def _keeper(biases: dict[str, Array], key: str) -> Callable[[PositionFactors], None]:
+    def keep(factors: PositionFactors) -> None:
+        """Keeps the biases of all positions, [rows, queries, max_length]."""
+        biases[key] = factors.multipliers.numpy() @ factors.table.numpy().T
 
     return keep
 
 
 @contextlib.contextmanager
-def _watched(layer: Any, method: str, keep: Callable[[Array], None]) -> Iterator[None]:
+def _watched(layer: Any, method: str, keep: Callable[[Any], None]) -> Iterator[None]:
     """Hands on what a method of one layer returns."""
     original = getattr(layer, method)
 
-    def watching(*args: Any, **kwargs: Any) -> tf.Tensor:
+    def watching(*args: Any, **kwargs: Any) -> Any:
         value = original(*args, **kwargs)
-        keep(value.numpy())
+        keep(value)
         return value
 
     object.__setattr__(layer, method, watching)
@@ -262,11 +259,6 @@ def _gate_summary(gates: Array) -> dict[str, Any]:
         "distance_from_one": float(np.abs(gates - 1).mean()),
         "mean_by_query": _rounded(gates.mean(axis=(0, 2))),
     }
-
-
-def _padded_left(values: Array, size: int) -> Array:
-    missing = size - values.shape[-1]
-    return np.pad(values, [*[(0, 0)] * (values.ndim - 1), (missing, 0)])
 
 
 def _rounded(values: Array) -> Any:
