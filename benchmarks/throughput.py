@@ -140,8 +140,9 @@ def work(
     imported = _resident_mb()
     workload = Workload(batch_size=arguments.batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        dataset = workload.dataset(arguments.batches)
-        if from_files:
+        if not from_files:
+            dataset = workload.dataset(arguments.batches)
+        else:
             dataset = make_dataset(
                 workload.write_files(folder, arguments.batches, FILES),
                 workload.plan,

@@ -1,4 +1,4 @@
-"""The server with small bounds, which the tests of limits and of hostile clients share.
+"""A version to serve, and the server with small bounds that limits and hostile clients share.
 
 Other files here have a server of their own under the same names.
 """

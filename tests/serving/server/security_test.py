@@ -24,7 +24,6 @@ from serving.server.errors import Code, ServingError
 from serving.server.grpc_api.health import HealthCheckRequest, HealthCheckResponse
 from serving.server.security import TokenGuard, grpc_credentials, http_context
 from tests.serving.servers import Running, predict_request, running
-from tests.serving.tiny_models import write_version
 
 PREDICT = "/v1/models/tiny:predict"
 TOKEN = "a-secret-of-many-characters"
@@ -36,13 +35,6 @@ class Pair:
 
     certificate: Path
     key: Path
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    write_version(folder, 1)
-    return folder
 
 
 @pytest.fixture(scope="module")
