@@ -1,4 +1,4 @@
-"""Attention of very many queries to the keys and values of one history."""
+"""Softmax attention to one history with few passes over its logits, the largest of its tensors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ def attend_by_head(
     *,
     heads: int,
 ) -> tf.Tensor:
-    """Softmax over the events of ``queries . keys + added``, and the mean of values by it.
+    """Attention of very many queries to keys and values: softmax of ``queries . keys + added``.
 
-    With so many queries to one list the logits are what takes the time, so each pass over them
-    counts: mask and bias are one addition, and heads run one after another, so that it is of two
-    tensors of the same shape.
+    With so many queries to one list each pass over the logits counts: mask and bias are one
+    addition, and heads run one after another, so that it is of two tensors of the same shape.
 
     Args:
         queries: ``[users, n, heads * dim]``, scaled.
@@ -38,6 +37,23 @@ def attend_by_head(
         *(tf.split(part, heads, axis=-1) for part in (queries, keys, values)), strict=True
     )
     return tf.concat([_softmax_mean(*parts, added) for parts in by_head], axis=-1)
+
+
+def attend_to_events(
+    queries: tf.Tensor, events: tf.Tensor, added: tf.Tensor, *, heads: int
+) -> tf.Tensor:
+    """Attention to the events themselves, of queries that the key projection is folded into.
+
+    Args:
+        queries: ``[batch, heads * n, dim]``, scaled.
+        events: ``[batch, length, dim]``, keys and values of all heads.
+        added: float32 ``[batch, n or 1, length]``, position biases and the mask, of all heads.
+        heads: number of heads.
+
+    Returns:
+        ``[batch, heads * n, dim]``; of a query that sees no event, a mean of padding.
+    """
+    return _softmax_mean(queries, events, events, added, heads)
 
 
 def attend_windows(
@@ -75,35 +91,49 @@ def attend_windows(
     return read * tf.cast(is_seen, read.dtype)[..., tf.newaxis]
 
 
-@tf.custom_gradient
-def _softmax_mean(queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, added: tf.Tensor) -> Any:
+def _softmax_mean(
+    queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, added: tf.Tensor, heads: int = 1
+) -> tf.Tensor:
     """Softmax over the events of ``queries . keys + added``, and the mean of values by it.
 
-    The gradient of the logits is ``weights * (dweights - sum(result * dresult))``. The sum comes
-    from the result, which is short, instead of from the weights, and is taken away within the
-    product that gives ``dweights``.
+    ``added`` serves ``heads`` blocks of queries. The gradient of the logits is ``weights *
+    (dweights - sum(result * dresult))``. The sum comes from the result, which is short, instead
+    of from the weights.
     """
-    logits = tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32) + added
-    weights = tf.nn.softmax(logits)
-    cast = tf.cast(weights, values.dtype)
-    # For so narrow a result einsum's product is the faster one.
-    result = tf.einsum("bql,ble->bqe", cast, values)
+    sizes = tf.shape(queries)
+    blocks = [sizes[0], heads, sizes[1] // heads, tf.shape(keys)[1]]
+    is_shared = added.shape[1] == 1
 
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        shared = tf.reduce_sum(result * upstream, axis=-1, keepdims=True)
-        of_weights = tf.matmul(
-            tf.concat([upstream, -shared], axis=-1),
-            tf.concat([values, tf.ones_like(values[..., :1])], axis=-1),
-            transpose_b=True,
-        )
-        of_logits = tf.cast(of_weights, tf.float32) * weights
-        own = tf.cast(of_logits, queries.dtype)
-        is_shared = added.shape[1] == 1
-        return (
-            tf.matmul(own, keys),
-            tf.matmul(own, queries, transpose_a=True),
-            tf.matmul(cast, upstream, transpose_a=True),
-            tf.reduce_sum(of_logits, axis=1, keepdims=True) if is_shared else of_logits,
-        )
+    @tf.custom_gradient
+    def attend(queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, added: tf.Tensor) -> Any:
+        logits = tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32)
+        if heads == 1:
+            logits += added
+        else:
+            logits = tf.reshape(logits, blocks) + added[:, tf.newaxis]
+            logits = tf.reshape(logits, [sizes[0], sizes[1], blocks[-1]])
+        weights = tf.nn.softmax(logits)
+        cast = tf.cast(weights, values.dtype)
+        # For a result as narrow as that of one head einsum's product is the faster one.
+        result = tf.einsum("bql,ble->bqe", cast, values) if heads == 1 else tf.matmul(cast, values)
 
-    return result, gradient
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            shared = tf.reduce_sum(result * upstream, axis=-1, keepdims=True)
+            of_weights = tf.matmul(upstream, values, transpose_b=True) - shared
+            of_logits = tf.cast(of_weights, tf.float32) * weights
+            own = tf.cast(of_logits, queries.dtype)
+            of_added = of_logits
+            if is_shared:
+                of_added = tf.reduce_sum(of_logits, axis=1, keepdims=True)
+            elif heads > 1:
+                of_added = tf.reduce_sum(tf.reshape(of_logits, blocks), axis=1)
+            return (
+                tf.matmul(own, keys),
+                tf.matmul(own, queries, transpose_a=True),
+                tf.matmul(cast, upstream, transpose_a=True),
+                of_added,
+            )
+
+        return result, gradient
+
+    return attend(queries, keys, values, added)

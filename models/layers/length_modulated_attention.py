@@ -111,7 +111,7 @@ class LengthModulatedAttention(TargetAttention):
     ) -> tf.Tensor:
         """Returns the weights ``[batch, heads, candidates * queries, length]``, for diagnosis."""
         projected = self._condition(self.project_query(query), length_vector)
-        return self._weights(projected, history, event_mask, bias, length)[0]
+        return self._weights(projected, history, event_mask, bias, length)
 
     def attend_to_chosen(
         self,

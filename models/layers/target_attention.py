@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow import keras
 
-from models.layers.attention_by_head import attend_by_head, attend_windows
+from models.layers.attention_by_head import attend_by_head, attend_to_events, attend_windows
 from models.layers.candidates import group_by_user, merge_queries, split_queries
 from models.layers.chosen_events import merge_heads, read_chosen, score_chosen, split_heads
 from models.layers.length_temperature import LengthTemperature, divide_by_temperature
@@ -128,7 +128,7 @@ class TargetAttention(keras.layers.Layer):
         bias: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the weights ``[batch, heads, candidates * queries, length]``, for diagnosis."""
-        return self._weights(self.project_query(query), history, event_mask, bias)[0]
+        return self._weights(self.project_query(query), history, event_mask, bias)
 
     def project_query(self, query: tf.Tensor) -> tf.Tensor:
         """Returns the scaled queries ``[rows, queries, attention_dim]``."""
@@ -179,56 +179,15 @@ class TargetAttention(keras.layers.Layer):
     ) -> tf.Tensor:
         if has_windows(event_mask):
             merged = self._read_windows(projected, history, event_mask, bias)
-        elif isinstance(history, EncodedHistory):
-            merged = self._read_encoded(projected, history, event_mask, bias, length)
         else:
-            weights, history = self._weights(projected, history, event_mask, bias, length)
-            read = self._read(tf.cast(weights, self.compute_dtype), history)
-            merged = tf.reshape(read, [*_sizes(read, 2), self.attention_dim])
+            merged = self._read_events(projected, history, event_mask, bias, length)
         out = tf.matmul(merged, self._cast(self.output_kernel))
         return split_queries(out, projected.shape[1])
 
-    def _read(self, weights: tf.Tensor, history: tf.Tensor | EncodedHistory) -> tf.Tensor:
-        """Returns what each head reads, ``[batch, candidates * queries, heads, head_dim]``."""
-        if isinstance(history, EncodedHistory):
-            values = self._split(history.values)  # [batch, length, heads, head_dim]
-            return tf.einsum("bhql,blhe->bqhe", weights, values)
-        pooled = tf.einsum("bhql,bld->bhqd", weights, history)
-        return tf.einsum("bhqd,dhe->bqhe", pooled, self._split(self._cast(self.value_kernel)))
-
-    def _weights(
+    def _read_events(
         self,
         projected: tf.Tensor,
         history: tf.Tensor | EncodedHistory,
-        event_mask: tf.Tensor,
-        bias: tf.Tensor | None,
-        length: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor | EncodedHistory]:
-        """Returns weights, and the history in the form that the reading should use."""
-        queries = projected.shape[1]
-        if not isinstance(history, EncodedHistory) and not self._absorbs(history, queries):
-            history = self.encode_history(history)
-        users = tf.shape(event_mask)[0]
-        merged = merge_queries(projected, users)
-        heads = self._split(merged)  # [batch, q, heads, head_dim]
-        if isinstance(history, EncodedHistory):
-            logits = tf.einsum("bqhe,blhe->bhql", heads, self._split(history.keys))
-        else:
-            kernel = self._split(self._cast(self.key_kernel))  # [history_dim, heads, head_dim]
-            folded = tf.einsum("bqhe,dhe->bhqd", heads, kernel)
-            history = self._cast(history)
-            logits = tf.einsum("bhqd,bld->bhql", folded, history)
-        logits = tf.cast(logits, tf.float32)
-        if bias is not None:
-            aligned = _align_bias(tf.cast(bias, tf.float32), merged, event_mask, queries)
-            logits += aligned[:, None]
-        logits = divide_by_temperature(logits, self.temperature, length, self.name)
-        return masked_softmax(logits, tf.cast(event_mask, tf.bool)[:, None, None, :]), history
-
-    def _read_encoded(
-        self,
-        projected: tf.Tensor,
-        history: EncodedHistory,
         event_mask: tf.Tensor,
         bias: tf.Tensor | None,
         length: tf.Tensor | None,
@@ -245,9 +204,53 @@ class TargetAttention(keras.layers.Layer):
             aligned = _align_bias(tf.cast(bias, tf.float32), queries, real, projected.shape[1])
             added += divide_by_temperature(aligned, *temperature)
         queries = tf.cast(divide_by_temperature(queries, *temperature), projected.dtype)
-        read = attend_by_head(queries, *history, added, heads=self.heads)
+        if not isinstance(history, EncodedHistory) and self._absorbs(history, projected.shape[1]):
+            read = self._read_unprojected(queries, self._cast(history), added)
+        else:
+            if not isinstance(history, EncodedHistory):
+                history = self.encode_history(history)
+            read = attend_by_head(queries, *history, added, heads=self.heads)
         has_events = tf.reduce_any(real, axis=1)[:, tf.newaxis, tf.newaxis]
         return read * tf.cast(has_events, read.dtype)
+
+    def _read_unprojected(
+        self, queries: tf.Tensor, history: tf.Tensor, added: tf.Tensor
+    ) -> tf.Tensor:
+        """Reads events without forming their keys and values."""
+        folded = self._fold(queries)  # [batch, heads, queries, history_dim]
+        batch, _, count, width = _sizes(folded, 4)
+        rows = tf.reshape(folded, [batch, self.heads * count, width])
+        pooled = attend_to_events(rows, history, added, heads=self.heads)
+        pooled = tf.reshape(pooled, [batch, self.heads, count, width])
+        kernel = self._split(self._cast(self.value_kernel))  # [history_dim, heads, head_dim]
+        read = tf.einsum("bhqd,dhe->bqhe", pooled, kernel)
+        return tf.reshape(read, [batch, count, self.attention_dim])
+
+    def _fold(self, queries: tf.Tensor) -> tf.Tensor:
+        """Returns ``[batch, heads, queries, history_dim]``; times an event it is its score."""
+        kernel = self._split(self._cast(self.key_kernel))
+        return tf.einsum("bqhe,dhe->bhqd", self._split(queries), kernel)
+
+    def _weights(
+        self,
+        projected: tf.Tensor,
+        history: tf.Tensor | EncodedHistory,
+        event_mask: tf.Tensor,
+        bias: tf.Tensor | None,
+        length: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Returns the weights ``[batch, heads, candidates * queries, length]``."""
+        merged = merge_queries(projected, tf.shape(event_mask)[0])
+        if isinstance(history, EncodedHistory):
+            logits = tf.einsum("bqhe,blhe->bhql", self._split(merged), self._split(history.keys))
+        else:
+            logits = tf.einsum("bhqd,bld->bhql", self._fold(merged), self._cast(history))
+        logits = tf.cast(logits, tf.float32)
+        if bias is not None:
+            bias = tf.cast(bias, tf.float32)
+            logits += _align_bias(bias, merged, event_mask, projected.shape[1])[:, None]
+        logits = divide_by_temperature(logits, self.temperature, length, self.name)
+        return masked_softmax(logits, tf.cast(event_mask, tf.bool)[:, None, None, :])
 
     def _read_windows(
         self,

@@ -12,7 +12,7 @@ from models.layers.chosen_events import merge_heads, split_heads
 from models.layers.config import LengthModulation, conditioning_dim, plain, read_modulation
 from models.layers.length_temperature import divide_by_temperature, make_temperature
 from models.layers.masking import masked_softmax
-from models.layers.retrieval import gather_events, is_top_k, top_k_events
+from models.layers.retrieval import is_top_k
 from models.layers.sublayers import build_sublayer, require_argument, require_at_least
 from models.layers.windows import MASKED_LOGIT, has_windows
 
@@ -27,10 +27,11 @@ class TopKAttention(keras.layers.Layer):
         top     = the ``count`` events of highest score
         out     = concat_heads(softmax_{j in top}(score_j / tau) s_j W_v) W_o
 
-    Done in two passes: all events are scored without gradient and without forming keys,
-    ``(t W_q W_k^T) . s_j``; only the chosen ones are read and scored again with gradient. With
-    ``shared_history`` keys and values are formed, once for all candidates of a user. Of equal
-    scores the more recent event wins.
+    Neither keys nor values are formed: events are scored by ``(t W_q W_k^T) . s_j``, and W_v
+    is applied to their weighted sum. The chosen ones are marked and read where they stand; a list
+    of ``heads * count`` of them would be copied, which costs more than the few products of an
+    event. With ``shared_history`` keys and values are formed, once for all candidates of a user.
+    The choice has no gradient. Of equal scores the more recent event wins.
 
     With a ``LengthModulation`` the query is ``[t ; e] W_q'``, the added columns starting at zero,
     and tau is a ``LengthTemperature``; else tau is 1. The length columns of the keys add the same
@@ -126,22 +127,24 @@ class TopKAttention(keras.layers.Layer):
             query = self._query(target, length_vector)
             return self._read_by_keys(query, history, event_mask, prompts, length)
         folded = group_by_user(self._fold(target, length_vector), tf.shape(history)[0])
-        positions, real = self._choose(folded, history, event_mask)
-        events = gather_events(history, positions)  # [batch, candidates, heads, count, dim]
-        logits = tf.einsum("uchd,uchkd->uchk", folded, events)
+        scores = _products(folded, history)
+        read = self._choose(scores, event_mask)
+        logits, slots = [scores], [history]
         if prompts is not None:
-            prompts = tf.cast(prompts, history.dtype)
-            of_prompts = tf.einsum("uchd,upd->uchp", folded, prompts)
-            logits = tf.concat([of_prompts, logits], axis=-1)
-            real = tf.concat([tf.ones(tf.shape(of_prompts), tf.bool), real], axis=-1)
-        logits = divide_by_temperature(logits, self.temperature, length, self.name)
-        weights = tf.cast(masked_softmax(logits, real), history.dtype)
-        if prompts is not None:
-            size = prompts.shape[1]
-            pooled = tf.einsum("uchp,upd->uchd", weights[..., :size], prompts)
-            pooled += tf.einsum("uchk,uchkd->uchd", weights[..., size:], events)
-        else:
-            pooled = tf.einsum("uchk,uchkd->uchd", weights, events)
+            slots = [tf.cast(prompts, history.dtype), history]
+            logits = [_products(folded, slots[0]), scores]
+            read = tf.concat([tf.ones(tf.shape(logits[0]), tf.bool), read], axis=-1)
+        scaled = divide_by_temperature(
+            tf.concat(logits, axis=-1), self.temperature, length, self.name
+        )
+        weights = tf.cast(masked_softmax(scaled, read), history.dtype)
+        sizes = [tf.shape(part)[1] for part in slots]
+        pooled = tf.add_n(
+            [
+                _weighted_sums(part_weights, part)
+                for part_weights, part in zip(tf.split(weights, sizes, axis=-1), slots, strict=True)
+            ]
+        )
         values = tf.einsum("rhd,dhe->rhe", ungroup(pooled), self._by_head(self.value_kernel))
         merged = tf.reshape(values, [-1, self.attention_dim])
         return tf.matmul(merged, tf.cast(self.output_kernel, merged.dtype))
@@ -152,10 +155,11 @@ class TopKAttention(keras.layers.Layer):
         history: tf.Tensor,
         event_mask: tf.Tensor,
         length_vector: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns positions ``[batch, candidates, heads, count]`` and whether each is real."""
+    ) -> tf.Tensor:
+        """Tells which events each head reads, bool ``[batch, candidates, heads, length]``."""
+        history = tf.cast(history, self.compute_dtype)
         folded = group_by_user(self._fold(target, length_vector), tf.shape(history)[0])
-        return self._choose(folded, history, event_mask)
+        return self._choose(_products(folded, history), event_mask)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments."""
@@ -215,14 +219,28 @@ class TopKAttention(keras.layers.Layer):
         query = tf.reshape(query, [-1, self.heads, self.head_dim])
         return tf.einsum("rhe,dhe->rhd", query, self._by_head(self.key_kernel))
 
-    def _choose(
-        self, folded: tf.Tensor, history: tf.Tensor, event_mask: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        scores = tf.einsum("uchd,uld->uchl", tf.stop_gradient(folded), tf.stop_gradient(history))
+    def _choose(self, scores: tf.Tensor, event_mask: tf.Tensor) -> tf.Tensor:
         mask = tf.cast(event_mask, tf.bool)
         seen = mask[:, :, None] if has_windows(mask) else mask[:, None, None]
-        return top_k_events(scores, seen, self.count)
+        return is_top_k(scores, seen, self.count)
 
     def _by_head(self, kernel: Any) -> tf.Tensor:
         kernel = tf.cast(kernel, self.compute_dtype)
         return tf.reshape(kernel, [-1, self.heads, self.head_dim])
+
+
+def _products(folded: tf.Tensor, events: tf.Tensor) -> tf.Tensor:
+    """Returns ``[users, candidates, heads, n]`` of ``[users, candidates, heads, dim]``."""
+    sizes = tf.shape(folded)
+    rows = tf.reshape(folded, [sizes[0], sizes[1] * sizes[2], sizes[3]])
+    # A plain product of matrices, for which einsum takes half as long again.
+    scores = tf.matmul(rows, events, transpose_b=True)
+    return tf.reshape(scores, [sizes[0], sizes[1], sizes[2], tf.shape(events)[1]])
+
+
+def _weighted_sums(weights: tf.Tensor, events: tf.Tensor) -> tf.Tensor:
+    """Returns ``[users, candidates, heads, dim]`` of weights ``[users, candidates, heads, n]``."""
+    sizes = tf.shape(weights)
+    rows = tf.reshape(weights, [sizes[0], sizes[1] * sizes[2], sizes[3]])
+    pooled = tf.matmul(rows, events)
+    return tf.reshape(pooled, [sizes[0], sizes[1], sizes[2], events.shape[-1]])
