@@ -33,10 +33,10 @@ def attend_by_head(
     Returns:
         ``[users, n, heads * dim]``; of a query that sees no event, a mean of padding.
     """
-    by_head = zip(
-        *(tf.split(part, heads, axis=-1) for part in (queries, keys, values)), strict=True
+    parts = [tf.split(part, heads, axis=-1) for part in (queries, keys, values)]
+    return tf.concat(
+        [_softmax_mean(q, k, v, added) for q, k, v in zip(*parts, strict=True)], axis=-1
     )
-    return tf.concat([_softmax_mean(*parts, added) for parts in by_head], axis=-1)
 
 
 def attend_to_events(
