@@ -56,6 +56,39 @@ def attend_to_events(
     return _softmax_mean(queries, events, events, added, heads)
 
 
+def fold_kernel(queries: tf.Tensor, kernel: tf.Tensor, heads: int) -> tf.Tensor:
+    """Folds the projection of keys into queries: their product with an event is its score.
+
+    Args:
+        queries: ``[batch, n, heads * head_dim]``.
+        kernel: ``[dim, heads * head_dim]``, of the keys.
+        heads: number of heads.
+
+    Returns:
+        ``[batch, heads, n, dim]``.
+    """
+    # A plain product for each head takes half to two thirds of the time of einsum's.
+    parts = zip(tf.split(queries, heads, axis=-1), tf.split(kernel, heads, axis=1), strict=True)
+    return tf.stack([_product(part, tf.transpose(of_head)) for part, of_head in parts], axis=1)
+
+
+def project_heads(pooled: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Projects what each head has read of the events, side by side.
+
+    Args:
+        pooled: ``[batch, heads, n, dim]``.
+        kernel: ``[dim, heads * head_dim]``, of the values.
+
+    Returns:
+        ``[batch, n, heads * head_dim]``.
+    """
+    parts = tf.unstack(pooled, axis=1)
+    kernels = tf.split(kernel, len(parts), axis=1)
+    return tf.concat(
+        [_product(part, of_head) for part, of_head in zip(parts, kernels, strict=True)], axis=-1
+    )
+
+
 def attend_windows(
     queries: tf.Tensor,
     keys: tf.Tensor,
@@ -137,3 +170,11 @@ def _softmax_mean(
         return result, gradient
 
     return attend(queries, keys, values, added)
+
+
+def _product(rows: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Returns ``[batch, n, columns]`` of ``[batch, n, dim]`` and ``[dim, columns]``."""
+    sizes = tf.shape(rows)
+    flat = tf.matmul(tf.reshape(rows, [-1, rows.shape[-1]]), kernel)
+    product = tf.reshape(flat, [sizes[0], sizes[1], tf.shape(kernel)[1]])
+    return tf.ensure_shape(product, [None, rows.shape[1], kernel.shape[1]])

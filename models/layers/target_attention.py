@@ -7,7 +7,13 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow import keras
 
-from models.layers.attention_by_head import attend_by_head, attend_to_events, attend_windows
+from models.layers.attention_by_head import (
+    attend_by_head,
+    attend_to_events,
+    attend_windows,
+    fold_kernel,
+    project_heads,
+)
 from models.layers.candidates import group_by_user, merge_queries, split_queries
 from models.layers.chosen_events import merge_heads, read_chosen, score_chosen, split_heads
 from models.layers.length_temperature import LengthTemperature, divide_by_temperature
@@ -222,14 +228,11 @@ class TargetAttention(keras.layers.Layer):
         rows = tf.reshape(folded, [batch, self.heads * count, width])
         pooled = attend_to_events(rows, history, added, heads=self.heads)
         pooled = tf.reshape(pooled, [batch, self.heads, count, width])
-        kernel = self._split(self._cast(self.value_kernel))  # [history_dim, heads, head_dim]
-        read = tf.einsum("bhqd,dhe->bqhe", pooled, kernel)
-        return tf.reshape(read, [batch, count, self.attention_dim])
+        return project_heads(pooled, self._cast(self.value_kernel))
 
     def _fold(self, queries: tf.Tensor) -> tf.Tensor:
         """Returns ``[batch, heads, queries, history_dim]``; times an event it is its score."""
-        kernel = self._split(self._cast(self.key_kernel))
-        return tf.einsum("bqhe,dhe->bhqd", self._split(queries), kernel)
+        return fold_kernel(queries, self._cast(self.key_kernel), self.heads)
 
     def _weights(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
+from models.layers.attention_by_head import fold_kernel, project_heads
 from models.layers.candidates import group_by_user, repeat_for_candidates, ungroup
 from models.layers.chosen_events import merge_heads, split_heads
 from models.layers.config import LengthModulation, conditioning_dim, plain, read_modulation
@@ -145,8 +146,8 @@ class TopKAttention(keras.layers.Layer):
                 for part_weights, part in zip(tf.split(weights, sizes, axis=-1), slots, strict=True)
             ]
         )
-        values = tf.einsum("rhd,dhe->rhe", ungroup(pooled), self._by_head(self.value_kernel))
-        merged = tf.reshape(values, [-1, self.attention_dim])
+        kernel = tf.cast(self.value_kernel, pooled.dtype)
+        merged = project_heads(ungroup(pooled)[:, :, None], kernel)[:, 0]
         return tf.matmul(merged, tf.cast(self.output_kernel, merged.dtype))
 
     def chosen(
@@ -216,17 +217,14 @@ class TopKAttention(keras.layers.Layer):
     def _fold(self, target: tf.Tensor, length_vector: tf.Tensor | None) -> tf.Tensor:
         """Returns ``[rows, heads, dim]``, whose product with an event is its score."""
         query = self._query(target, length_vector)
-        query = tf.reshape(query, [-1, self.heads, self.head_dim])
-        return tf.einsum("rhe,dhe->rhd", query, self._by_head(self.key_kernel))
+        return fold_kernel(query[:, None], tf.cast(self.key_kernel, query.dtype), self.heads)[
+            :, :, 0
+        ]
 
     def _choose(self, scores: tf.Tensor, event_mask: tf.Tensor) -> tf.Tensor:
         mask = tf.cast(event_mask, tf.bool)
         seen = mask[:, :, None] if has_windows(mask) else mask[:, None, None]
         return is_top_k(scores, seen, self.count)
-
-    def _by_head(self, kernel: Any) -> tf.Tensor:
-        kernel = tf.cast(kernel, self.compute_dtype)
-        return tf.reshape(kernel, [-1, self.heads, self.head_dim])
 
 
 def _products(folded: tf.Tensor, events: tf.Tensor) -> tf.Tensor:
