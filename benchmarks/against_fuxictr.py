@@ -80,7 +80,7 @@ def measure(name: str, path: Path, arguments: argparse.Namespace) -> dict[str, A
     ours, worker_end = context.Pipe()
     model = {**throughput.MODELS[name], "length_groups": arguments.groups}
     worker = context.Process(
-        target=throughput.work, args=(worker_end, model, arguments), daemon=True
+        target=throughput.work, args=(worker_end, model, False, arguments), daemon=True
     )
     worker.start()
     worker_end.close()

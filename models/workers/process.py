@@ -33,6 +33,8 @@ _CONNECT_SECONDS = 50
 # Above the time after which its signs tell that a worker has gone: their message is clearer.
 _HEARTBEAT_SECONDS = 50
 
+logger = logging.getLogger(__name__)
+
 _PROGRESS_VALUES = ("done", "advance", "total", "unit", "note", "line")
 
 
@@ -87,14 +89,24 @@ def main(folder: Path) -> int:
         target = getattr(importlib.import_module(module), function)
         result = target(training["arguments"], strategy, str(folder))
         _write_outcome(folder, {"result": result})
-        from models.workers.group import WorkerGroup
-
-        WorkerGroup(strategy).from_chief([0.0])
-        return 0
     except Exception as error:
         traceback.print_exc()
         _write_outcome(folder, {"error": str(error), "type": type(error).__name__})
         return 1
+    _wait_for_others(strategy)
+    return 0
+
+
+def _wait_for_others(strategy: Any) -> None:
+    """Returns when all workers have their results; who left earlier would break their last step."""
+    from models.workers.group import WorkerGroup
+
+    try:
+        WorkerGroup(strategy).from_chief([0.0])
+    except Exception as error:
+        # The others do not wait for this one to hear that it may go, and their end is an error to
+        # TensorFlow. The result is written, and no step is left that needs them.
+        logger.info("another worker has gone first: %s", type(error).__name__)
 
 
 def _write_outcome(folder: Path, outcome: dict[str, Any]) -> None:

@@ -1,0 +1,55 @@
+"""Tests of the process that trains a worker's share."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from models.workers.process import OUTCOME_FILE, TRAINING_FILE
+
+# The last worker to pass the barrier finds the connection to the first closed.
+PROGRAM = """
+import os, sys
+from pathlib import Path
+from models.workers import group, process
+
+def closed(self, values):
+    raise OSError("Socket closed")
+
+process.make_workers_strategy = lambda: None
+group.WorkerGroup.__init__ = lambda self, strategy: None
+group.WorkerGroup.from_chief = closed
+code = process.main(Path(sys.argv[1]))
+sys.stdout.flush()
+os._exit(code)
+"""
+
+
+def run(folder: Path, target: str) -> tuple[int, dict[str, str]]:
+    content = {"target": target, "arguments": "ours"}
+    (folder / TRAINING_FILE).write_text(json.dumps(content), encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder)], stdin=subprocess.PIPE, cwd=Path.cwd()
+    )
+    code = process.wait(timeout=120)
+    assert process.stdin is not None
+    process.stdin.close()
+    return code, json.loads((folder / OUTCOME_FILE).read_text(encoding="utf-8"))
+
+
+def give_back(arguments: str, strategy: None, folder: str) -> str:
+    return arguments
+
+
+def fail(arguments: str, strategy: None, folder: str) -> str:
+    raise ValueError(arguments)
+
+
+def test_a_result_stands_when_another_worker_has_gone_first(tmp_path: Path) -> None:
+    assert run(tmp_path, f"{__name__}.give_back") == (0, {"result": "ours"})
+
+
+def test_an_error_of_the_training_is_the_outcome(tmp_path: Path) -> None:
+    assert run(tmp_path, f"{__name__}.fail") == (1, {"error": "ours", "type": "ValueError"})
