@@ -72,8 +72,15 @@ class LengthContext(keras.layers.Layer):
         """Returns the signals of each row."""
         if self.encoder is None:  # the temperature reads the length itself
             return LengthSignals(length=length)
-        vector = self.encoder(length, training=training)
+        rows, place = length, None
+        if not (training and self.adaptation.dropout):  # which each row draws for itself
+            # Many rows have the same length, in a group of like length most of them.
+            rows, place = tf.unique(length)
+        vector = self.encoder(rows, training=training)
         prompts = None if self.prompts is None else self.prompts(vector)
+        if place is not None:
+            vector = tf.gather(vector, place)
+            prompts = None if prompts is None else tf.gather(prompts, place)
         return LengthSignals(length=length, vector=vector, prompts=prompts)
 
     def get_config(self) -> dict[str, Any]:
