@@ -108,10 +108,12 @@ class HyformerQueryGeneration(keras.layers.Layer):
             pooled = repeat_for_candidates(pooled_history, features)
             features = tf.concat([features, tf.cast(pooled, features.dtype)], axis=-1)
         hidden = self.hidden_layer(features)
-        networks = self.queries if self.separate else 1
-        hidden = tf.reshape(hidden, [-1, networks, self.hidden_ratio * self.dim])
         kernel = tf.cast(self.output_kernel, hidden.dtype)
-        queries = tf.einsum("bni,nio->bno", hidden, kernel)
+        if self.separate:
+            parts = tf.reshape(hidden, [-1, self.queries, self.hidden_ratio * self.dim])
+            queries = tf.einsum("bni,nio->bno", parts, kernel)
+        else:
+            queries = tf.matmul(hidden, kernel[0])
         queries = tf.reshape(queries, [-1, self.queries, self.dim])  # [batch, queries, dim]
         return self.norm(queries + tf.cast(self.output_bias, queries.dtype))
 
