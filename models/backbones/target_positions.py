@@ -19,6 +19,7 @@ from models.layers.target_query_gate import TargetQueryGate
 from models.layers.windows import (
     PositionFactors,
     events_after,
+    factor_product,
     has_windows,
     join_factors,
     window_bias,
@@ -168,7 +169,7 @@ class TargetPositions(keras.layers.Layer):
         # One product: the sum of two would be passes over the largest tensors of all.
         multipliers, table = join_factors(self._factors(part, condition), tf.shape(condition)[0])
         recent = most_recent(table, size_of(history, 1), self.name)  # [length, factors]
-        return tf.einsum("bqf,lf->bql", multipliers, recent)
+        return factor_product(multipliers, recent)
 
     def _factors(self, part: int, condition: tf.Tensor | None) -> list[PositionFactors]:
         factors = [bias.factors() for bias in self.position_biases[part : part + 1]]

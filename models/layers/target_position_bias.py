@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from models.layers.sublayers import build_sublayer, most_recent, require_at_least, size_of
-from models.layers.windows import PositionFactors
+from models.layers.windows import PositionFactors, factor_product
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -87,7 +87,7 @@ class TargetPositionBias(keras.layers.Layer):
         """Returns the biases of the positions present."""
         multipliers = self._multipliers(condition)
         positions = most_recent(self.table, size_of(history, 1), self.name)  # [length, rank]
-        return tf.einsum("bqr,lr->bql", multipliers, tf.cast(positions, multipliers.dtype))
+        return factor_product(multipliers, positions)
 
     def factors(self, condition: tf.Tensor) -> PositionFactors:
         """Returns the biases of all ``max_length`` positions as a product."""
