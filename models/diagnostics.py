@@ -1,7 +1,7 @@
 """What the attention of a trained ranker does: concentration, position curves, query gate.
 
 The weights come from running the ranker eagerly under :func:`recorded`, which watches the softmax
-that all attention layers share; :mod:`models.attention_statistics` makes figures of them.
+that attention layers share; :mod:`models.attention_statistics` makes figures of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from models.attention_statistics import concentration, summary
 from models.capabilities import CAPABILITIES
 from models.config import ModelConfig
 from models.layers import masking
+from models.layers.length_modulated_attention import LengthModulatedAttention
 from models.layers.length_temperature import LengthTemperature
+from models.layers.target_attention import TargetAttention
 from models.layers.windows import PositionFactors
 from models.ranker import Ranker
 
@@ -37,6 +39,8 @@ _ATTENTION_MODULES = (
     "models.layers.mixformer_block",
     "models.layers.onetrans_block",
 )
+# Of these the ordinary call keeps no weights; what gives them is run beside it.
+_CALLS = (TargetAttention, LengthModulatedAttention)
 _ONETRANS = "models.layers.onetrans_block"
 _ONETRANS_TOKEN_RANK = 5  # [users, heads, candidates, tokens, events and tokens]
 
@@ -183,13 +187,26 @@ def recorded() -> Iterator[list[AttentionRecord]]:
     """Records the weights of every attention to the history that runs eagerly inside."""
     records: list[AttentionRecord] = []
     modules = [importlib.import_module(name) for name in _ATTENTION_MODULES]
+    calls = {layer: layer.call for layer in _CALLS}
     try:
         for module in modules:
             module.masked_softmax = _watching(module.__name__, records)  # type: ignore[attr-defined]
+        for layer, call in calls.items():
+            layer.call = _with_weights(call)  # type: ignore[method-assign]
         yield records
     finally:
         for module in modules:
             module.masked_softmax = masking.masked_softmax  # type: ignore[attr-defined]
+        for layer, call in calls.items():
+            layer.call = call  # type: ignore[method-assign]
+
+
+def _with_weights(call: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    def both(self: TargetAttention, *args: Any, **kwargs: Any) -> tf.Tensor:
+        self.attention_weights(*args, **kwargs)
+        return call(self, *args, **kwargs)
+
+    return both
 
 
 def _watching(module: str, records: list[AttentionRecord]) -> Callable[..., tf.Tensor]:
