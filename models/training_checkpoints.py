@@ -110,6 +110,7 @@ class TrainingCheckpoints:
             tf.train.Checkpoint(**values).write(str(staging / STATE))
             content = {"progress": dict(progress), "identity": self.identity}
             write_json(str(staging / PROGRESS_FILE), content)
+            self._add_files(staging)
             sizes = {path.name: path.stat().st_size for path in staging.iterdir()}
             _flush_files(staging)
             write_json(str(staging / MARKER_FILE), sizes)
@@ -193,6 +194,9 @@ class TrainingCheckpoints:
     def remove(self) -> None:
         """Removes all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _add_files(self, staging: Path) -> None:
+        """Writes what else a subclass keeps in a checkpoint."""
 
     def _folders(self) -> list[Path]:
         """Checkpoints, the newest first."""

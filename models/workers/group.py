@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -62,6 +63,10 @@ class WorkerGroup:
             input_signature=[tf.TensorSpec([None], values.dtype)],
         )
         return np.asarray(gather(tf.constant(values)).numpy())
+
+    def local(self, value: Any) -> tuple[Any, ...]:
+        """Returns what this worker's own devices hold of a distributed value."""
+        return tuple(self._strategy.experimental_local_results(value))
 
     def _sum_all(self, values: tf.Tensor) -> tf.Tensor:
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
