@@ -62,10 +62,16 @@ def test_the_chief_exports_the_model_of_one_device(int_run: TinyRun, tmp_path: P
     ]
     names = [name for name in variables[0].get_variable_to_shape_map() if "ranker" in name]
     assert names
-    for name in names:
-        np.testing.assert_allclose(
-            variables[0].get_tensor(name), variables[1].get_tensor(name), atol=2e-4
-        )
+    one_device, two_workers = ([reader.get_tensor(name) for name in names] for reader in variables)
+    # The bias of DIN's unit is the same for all events of a softmax, which takes it away: its
+    # gradient is rounding, of which Adam makes steps.
+    far = [
+        np.abs(found - expected)
+        for found, expected in zip(two_workers, one_device, strict=True)
+        if np.abs(found - expected).max() > 1e-5
+    ]
+    assert len(far) <= 1
+    assert all(difference.shape == (1,) and difference.max() < 1e-3 for difference in far)
     assert not (tmp_path / "two" / "checkpoints").exists()
     assert list((tmp_path / "two" / "run" / "tensorboard").iterdir())
 
