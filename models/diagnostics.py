@@ -24,7 +24,7 @@ from models.layers import masking
 from models.layers.length_modulated_attention import LengthModulatedAttention
 from models.layers.length_temperature import LengthTemperature
 from models.layers.target_attention import TargetAttention
-from models.layers.windows import PositionFactors
+from models.layers.windows import PositionFactors, has_windows
 from models.ranker import Ranker
 
 Array = npt.NDArray[Any]
@@ -202,9 +202,12 @@ def recorded() -> Iterator[list[AttentionRecord]]:
 
 
 def _with_weights(call: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    def both(self: TargetAttention, *args: Any, **kwargs: Any) -> tf.Tensor:
-        self.attention_weights(*args, **kwargs)
-        return call(self, *args, **kwargs)
+    def both(
+        self: TargetAttention, query: Any, history: Any, event_mask: Any, *args: Any, **kwargs: Any
+    ) -> tf.Tensor:
+        if not has_windows(event_mask):
+            self.attention_weights(query, history, event_mask, *args, **kwargs)
+        return call(self, query, history, event_mask, *args, **kwargs)
 
     return both
 

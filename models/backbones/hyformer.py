@@ -15,8 +15,7 @@ from models.layers.candidates import group_by_user, in_chunks, ungroup
 from models.layers.config import HyformerBlockConfig, plain, read
 from models.layers.hyformer_block import HyformerBlock
 from models.layers.hyformer_query_generation import HyformerQueryGeneration
-from models.layers.masking import masked_mean
-from models.layers.windows import has_windows
+from models.layers.windows import has_windows, window_mean
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -100,7 +99,7 @@ class HyformerBackbone(LatentQueryBackbone):
         events = [project(part) for project, (part, _) in zip(self.projections, pairs, strict=True)]
         pooled = None
         if self.options.sequence_pooling:
-            means = [masked_mean(part, mask) for part, (_, mask) in zip(events, pairs, strict=True)]
+            means = [window_mean(part, mask) for part, (_, mask) in zip(events, pairs, strict=True)]
             pooled = tf.concat(means, axis=-1)
         slots, masks, signals = self.surround_history(inputs, events, training)
         # Keys and values of each block, once for all candidates, or what few queries absorb.

@@ -9,7 +9,7 @@ from tensorflow import keras
 
 from models.layers.candidates import repeat_for_candidates
 from models.layers.config import ConditionKind, choose_condition
-from models.layers.masking import masked_mean
+from models.layers.windows import window_mean
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -68,7 +68,7 @@ class ConditionSource(keras.layers.Layer):
         """Returns the condition vector of each target."""
         if self.resolved is ConditionKind.ITEM:
             return tf.identity(target)
-        mean = masked_mean(history, tf.cast(event_mask, tf.bool))
+        mean = window_mean(history, tf.cast(event_mask, tf.bool))
         mean = repeat_for_candidates(tf.cast(mean, target.dtype), target)
         return tf.concat([target, mean], axis=-1)
 

@@ -30,7 +30,7 @@ def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Mean over the events that exist.
 
     Args:
-        values: [rows, length, dim]; finite where there is no event.
+        values: [rows, length, dim].
         mask: bool [rows, length]; or windows [rows, candidates, length].
 
     Returns:
@@ -39,6 +39,7 @@ def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """
     if has_windows(mask):
         return window_mean(values, mask)
-    # A mask is a window that all of a row's queries share: a product reads the events once, where
-    # choosing and adding up passes over them several times.
-    return window_mean(values, mask[:, tf.newaxis])
+    kept = tf.where(mask[:, :, tf.newaxis], values, tf.zeros_like(values))
+    count = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
+    total = tf.reduce_sum(tf.cast(kept, tf.float32), axis=1)
+    return tf.cast(total / tf.maximum(count, 1.0), values.dtype)

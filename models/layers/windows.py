@@ -45,15 +45,17 @@ def events_after(windows: tf.Tensor) -> tf.Tensor:
 
 
 def window_mean(values: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
-    """Mean over each window's events.
+    """Mean over each window's events, by a product that reads the events once.
 
     Args:
         values: ``[users, length, dim]``; finite where there is no event.
-        windows: bool ``[users, candidates, length]``.
+        windows: bool ``[users, candidates, length]``; or one window a user, ``[users, length]``.
 
     Returns:
         ``[users * candidates, dim]`` in the type of ``values``; 0 for an empty window.
     """
+    if not has_windows(windows):
+        windows = windows[:, tf.newaxis]
     weights = tf.cast(windows, tf.float32)
     count = tf.reduce_sum(weights, axis=-1, keepdims=True)
     total = tf.matmul(weights, tf.cast(values, tf.float32))  # [users, candidates, dim]

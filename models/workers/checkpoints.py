@@ -13,7 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from models.checkpoints import CheckpointError
-from models.training_checkpoints import PREFIX, SavedCheckpoint, TrainingCheckpoints
+from models.training_checkpoints import (
+    PREFIX,
+    SavedCheckpoint,
+    TrainingCheckpoints,
+    UnreadableCheckpointError,
+)
 from models.workers.group import WorkerGroup
 
 GENERATORS_FILE = "generators.npy"
@@ -94,7 +99,10 @@ class WorkerCheckpoints(TrainingCheckpoints):
         own, path = self._generator_states(values), saved.path / GENERATORS_FILE
         if not own or not path.exists():
             return
-        states = np.load(path)
+        try:
+            states = np.load(path)
+        except (OSError, ValueError) as error:
+            raise UnreadableCheckpointError(saved.path, str(error)) from error
         if len(states) != len(own) * self._group.count:
             logger.warning(
                 "%s has random states of %d devices, found %d workers of %d: all go on with the "

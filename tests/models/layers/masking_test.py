@@ -41,6 +41,6 @@ def test_mean_by_hand_and_without_events() -> None:
     np.testing.assert_array_equal(masked_mean(values, mask), [[2.0], [0.0]])
 
 
-def test_mean_ignores_what_is_masked_out() -> None:
-    values = tf.constant([[[1e30], [4.0]]])
+def test_mean_ignores_what_is_masked_out_even_if_it_is_no_number() -> None:
+    values = tf.constant([[[np.nan], [4.0]]])
     np.testing.assert_array_equal(masked_mean(values, tf.constant([[False, True]])), [[4.0]])
