@@ -13,13 +13,12 @@ from models.layers.condition_source import ConditionSource
 from models.layers.config import ConditionKind, plain, read
 from models.layers.position_bias import PositionBias
 from models.layers.position_embedding import PositionEmbedding
-from models.layers.sublayers import build_sublayer, most_recent, size_of
+from models.layers.sublayers import build_sublayer, most_recent, product_of_rows, size_of
 from models.layers.target_position_bias import TargetPositionBias
 from models.layers.target_query_gate import TargetQueryGate
 from models.layers.windows import (
     PositionFactors,
     events_after,
-    factor_product,
     has_windows,
     join_factors,
     window_bias,
@@ -169,7 +168,7 @@ class TargetPositions(keras.layers.Layer):
         # One product: the sum of two would be passes over the largest tensors of all.
         multipliers, table = join_factors(self._factors(part, condition), tf.shape(condition)[0])
         recent = most_recent(table, size_of(history, 1), self.name)  # [length, factors]
-        return factor_product(multipliers, recent)
+        return product_of_rows(multipliers, recent, transpose=True)
 
     def _factors(self, part: int, condition: tf.Tensor | None) -> list[PositionFactors]:
         factors = [bias.factors() for bias in self.position_biases[part : part + 1]]

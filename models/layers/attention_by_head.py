@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from models.layers.candidates import group_by_user
+from models.layers.sublayers import product_of_rows
 from models.layers.windows import MASKED_LOGIT
 
 
@@ -67,9 +68,10 @@ def fold_kernel(queries: tf.Tensor, kernel: tf.Tensor, heads: int) -> tf.Tensor:
     Returns:
         ``[batch, heads, n, dim]``.
     """
-    # A plain product for each head takes half to two thirds of the time of einsum's.
     parts = zip(tf.split(queries, heads, axis=-1), tf.split(kernel, heads, axis=1), strict=True)
-    return tf.stack([_product(part, tf.transpose(of_head)) for part, of_head in parts], axis=1)
+    return tf.stack(
+        [product_of_rows(part, of_head, transpose=True) for part, of_head in parts], axis=1
+    )
 
 
 def project_heads(pooled: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -85,7 +87,8 @@ def project_heads(pooled: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     parts = tf.unstack(pooled, axis=1)
     kernels = tf.split(kernel, len(parts), axis=1)
     return tf.concat(
-        [_product(part, of_head) for part, of_head in zip(parts, kernels, strict=True)], axis=-1
+        [product_of_rows(part, of_head) for part, of_head in zip(parts, kernels, strict=True)],
+        axis=-1,
     )
 
 
@@ -170,11 +173,3 @@ def _softmax_mean(
         return result, gradient
 
     return attend(queries, keys, values, added)
-
-
-def _product(rows: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Returns ``[batch, n, columns]`` of ``[batch, n, dim]`` and ``[dim, columns]``."""
-    sizes = tf.shape(rows)
-    flat = tf.matmul(tf.reshape(rows, [-1, rows.shape[-1]]), kernel)
-    product = tf.reshape(flat, [sizes[0], sizes[1], tf.shape(kernel)[1]])
-    return tf.ensure_shape(product, [None, rows.shape[1], kernel.shape[1]])

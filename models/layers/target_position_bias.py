@@ -7,8 +7,14 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
-from models.layers.sublayers import build_sublayer, most_recent, require_at_least, size_of
-from models.layers.windows import PositionFactors, factor_product
+from models.layers.sublayers import (
+    build_sublayer,
+    most_recent,
+    product_of_rows,
+    require_at_least,
+    size_of,
+)
+from models.layers.windows import PositionFactors
 
 
 @keras.utils.register_keras_serializable(package="lengthwise")
@@ -87,7 +93,7 @@ class TargetPositionBias(keras.layers.Layer):
         """Returns the biases of the positions present."""
         multipliers = self._multipliers(condition)
         positions = most_recent(self.table, size_of(history, 1), self.name)  # [length, rank]
-        return factor_product(multipliers, positions)
+        return product_of_rows(multipliers, positions, transpose=True)
 
     def factors(self, condition: tf.Tensor) -> PositionFactors:
         """Returns the biases of all ``max_length`` positions as a product."""

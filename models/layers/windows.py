@@ -81,21 +81,6 @@ def join_factors(factors: Sequence[PositionFactors], rows: tf.Tensor) -> Positio
     return PositionFactors(tf.concat(multipliers, axis=-1), tf.concat(tables, axis=-1))
 
 
-def factor_product(multipliers: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-    """Returns biases ``[rows, queries, positions]`` of a product, ``multipliers @ table^T``.
-
-    Args:
-        multipliers: ``[rows, queries, factors]``.
-        table: ``[positions, factors]``.
-    """
-    # One product of all queries, which takes less time than einsum's.
-    flat = tf.reshape(multipliers, [-1, multipliers.shape[-1]])
-    product = tf.matmul(flat, tf.cast(table, flat.dtype), transpose_b=True)
-    sizes = tf.shape(multipliers)
-    biases = tf.reshape(product, [sizes[0], sizes[1], tf.shape(table)[0]])
-    return tf.ensure_shape(biases, [None, multipliers.shape[1], table.shape[0]])
-
-
 def window_bias(
     factors: Sequence[PositionFactors], after: tf.Tensor, length: tf.Tensor
 ) -> tf.Tensor:
