@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from models.local_copy import local_copy
+
 
 class UniqueRows(NamedTuple):
     """Rows of a table that a batch reads, each once.
@@ -76,7 +78,7 @@ class StackedEmbedding(tf.keras.layers.Layer):
         """
         shifted = [self._checked(name, values) + self.offsets[name] for name, values in ids]
         unique, positions = tf.unique(tf.concat(shifted, axis=0))
-        read = self.gather(unique) if self.gather else tf.gather(self.table, unique)
+        read = self.gather(unique) if self.gather else tf.gather(local_copy(self.table), unique)
         rows = tf.cast(read, self.compute_dtype)
         rows = tf.concat([rows, tf.zeros([1, self.dim], rows.dtype)], axis=0)
         sizes = [tf.shape(values)[0] for values in shifted]

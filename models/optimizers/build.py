@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from models.config import LearningRateSchedule, TableOptimizer, TrainConfig
+from models.optimizers.adagrad import SparseAdagrad
 from models.optimizers.ftrl import SparseFtrl
 from models.optimizers.lazy_adam import LazyAdam
 from models.optimizers.rowwise_adagrad import RowwiseAdagrad
@@ -92,7 +93,7 @@ def _groups(
 
 def _table_optimizer(config: TrainConfig, rate: Rate) -> tf.keras.optimizers.Optimizer:
     if config.table_optimizer is TableOptimizer.ADAGRAD:
-        return tf.keras.optimizers.Adagrad(rate, jit_compile=False)
+        return SparseAdagrad(rate)
     if config.table_optimizer is TableOptimizer.ROWWISE_ADAGRAD:
         return RowwiseAdagrad(rate)
     if config.table_optimizer is TableOptimizer.FTRL:

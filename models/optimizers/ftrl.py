@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from models.local_copy import local_copy
 from models.optimizers.row_optimizer import RowOptimizer
 
 
@@ -77,7 +78,8 @@ class SparseFtrl(RowOptimizer):
         self, variable: tf.Variable, index: int, rows: tf.Tensor, values: tf.Tensor
     ) -> None:
         """Moves rows; see the class."""
-        accumulator, linear = self._accumulators[index], self._linears[index]
+        accumulator = local_copy(self._accumulators[index])
+        linear = local_copy(self._linears[index])
         rate = tf.cast(self.learning_rate, variable.dtype)
         weight, total = tf.gather(variable, rows), tf.gather(accumulator, rows)
         is_new = tf.equal(total, tf.cast(self.initial_accumulator_value, total.dtype))

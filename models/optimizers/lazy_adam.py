@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from models.local_copy import local_copy
 from models.optimizers.row_optimizer import RowOptimizer
 
 
@@ -58,7 +59,7 @@ class LazyAdam(RowOptimizer):
         self, variable: tf.Variable, index: int, rows: tf.Tensor, values: tf.Tensor
     ) -> None:
         """Moves rows; see the class."""
-        mean, square = self._means[index], self._squares[index]
+        mean, square = local_copy(self._means[index]), local_copy(self._squares[index])
         step = tf.cast(self.iterations + 1, variable.dtype)
         correction = tf.sqrt(1 - tf.pow(self.beta_2, step)) / (1 - tf.pow(self.beta_1, step))
         rate = tf.cast(self.learning_rate, variable.dtype) * correction

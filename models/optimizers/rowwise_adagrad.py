@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from models.local_copy import local_copy
 from models.optimizers.row_optimizer import RowOptimizer
 
 
@@ -60,7 +61,7 @@ class RowwiseAdagrad(RowOptimizer):
         self, variable: tf.Variable, index: int, rows: tf.Tensor, values: tf.Tensor
     ) -> None:
         """Moves rows; see the class."""
-        accumulator = self._accumulators[index]
+        accumulator = local_copy(self._accumulators[index])
         rate = tf.cast(self.learning_rate, variable.dtype)
         squares = tf.reduce_mean(tf.square(values), axis=range(1, variable.shape.rank))
         accumulator.scatter_add(tf.IndexedSlices(squares, rows))
