@@ -58,21 +58,11 @@ class SparseFtrl(RowOptimizer):
         self.l2 = l2
         self.beta = beta
 
-    def build(self, var_list: Sequence[tf.Variable]) -> None:
+    def make_state(self, variables: Sequence[tf.Variable]) -> None:
         """Makes the accumulator ``n`` and the linear term ``z`` of each variable."""
-        super().build(var_list)
-        if getattr(self, "_built", False):
-            return
-        self._accumulators = [
-            self.add_variable_from_reference(
-                variable,
-                "accumulator",
-                initial_value=tf.fill(variable.shape, self.initial_accumulator_value),
-            )
-            for variable in var_list
-        ]
-        self._linears = [self.add_variable_from_reference(item, "linear") for item in var_list]
-        self._built = True
+        start = self.initial_accumulator_value
+        self._accumulators = self.add_state(variables, "accumulator", value=start)
+        self._linears = self.add_state(variables, "linear")
 
     def update_rows(
         self, variable: tf.Variable, index: int, rows: tf.Tensor, values: tf.Tensor

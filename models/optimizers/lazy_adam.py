@@ -46,14 +46,10 @@ class LazyAdam(RowOptimizer):
         self.beta_2 = beta_2
         self.epsilon = epsilon
 
-    def build(self, var_list: Sequence[tf.Variable]) -> None:
+    def make_state(self, variables: Sequence[tf.Variable]) -> None:
         """Makes the two moments of each variable."""
-        super().build(var_list)
-        if getattr(self, "_built", False):
-            return
-        self._means = [self.add_variable_from_reference(item, "m") for item in var_list]
-        self._squares = [self.add_variable_from_reference(item, "v") for item in var_list]
-        self._built = True
+        self._means = self.add_state(variables, "m")
+        self._squares = self.add_state(variables, "v")
 
     def update_rows(
         self, variable: tf.Variable, index: int, rows: tf.Tensor, values: tf.Tensor

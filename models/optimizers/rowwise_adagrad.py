@@ -41,21 +41,10 @@ class RowwiseAdagrad(RowOptimizer):
         self.initial_accumulator_value = initial_accumulator_value
         self.epsilon = epsilon
 
-    def build(self, var_list: Sequence[tf.Variable]) -> None:
+    def make_state(self, variables: Sequence[tf.Variable]) -> None:
         """Makes one accumulator a row of each variable."""
-        super().build(var_list)
-        if getattr(self, "_built", False):
-            return
-        self._accumulators = [
-            self.add_variable_from_reference(
-                variable,
-                "accumulator",
-                shape=variable.shape[:1],
-                initial_value=tf.fill(variable.shape[:1], self.initial_accumulator_value),
-            )
-            for variable in var_list
-        ]
-        self._built = True
+        start = self.initial_accumulator_value
+        self._accumulators = self.add_state(variables, "accumulator", value=start, of_rows=True)
 
     def update_rows(
         self, variable: tf.Variable, index: int, rows: tf.Tensor, values: tf.Tensor
