@@ -149,7 +149,7 @@ class DinActivationUnit(keras.layers.Layer):
         def score(own: tf.Tensor, by_target: tf.Tensor) -> tf.Tensor:
             """[users, some, ...] to logits [users, some, length]."""
             own_kernel = _own_kernels(own, of_event, of_product)  # [users, some, dim, units]
-            hidden = by_target[:, :, tf.newaxis] + tf.matmul(events[:, tf.newaxis], own_kernel)
+            hidden = by_target[:, :, tf.newaxis] + tf.matmul(tf.expand_dims(events, 1), own_kernel)
             logits = self._finish(ungroup(hidden), event_mask, training)
             return tf.reshape(logits, tf.shape(hidden)[:3])
 
@@ -184,8 +184,9 @@ class DinActivationUnit(keras.layers.Layer):
         """Returns logits [users, candidates, length] where one PReLU is all that is bent."""
         linear, bent, bias = self._columns(events.dtype)
         own_kernel = _own_kernels(target, of_event, of_product)
-        hidden = tf.matmul(events[:, tf.newaxis], own_kernel) + by_target[:, :, tf.newaxis]
-        by_event = tf.matmul(_apply(own_kernel, linear), events, transpose_b=True)
+        # The gradient of events[:, tf.newaxis] would copy all events.
+        hidden = tf.matmul(tf.expand_dims(events, 1), own_kernel) + by_target[:, :, tf.newaxis]
+        by_event = _by_event(events, target, of_event, of_product, linear)
         constant = _apply(by_target, linear) + bias
         return by_event + constant[..., tf.newaxis] + _apply(tf.nn.relu(hidden), bent)
 
@@ -238,11 +239,9 @@ class DinActivationUnit(keras.layers.Layer):
             [tf.shape(target)[0], tf.shape(target)[1], tf.shape(events)[1]], events.dtype
         )
         by_relu = tf.cond(tf.size(nothing) > 0, of_users, lambda: nothing)
-        of_all = tf.transpose(tf.matmul(of_event, linear)) + target * tf.transpose(
-            tf.matmul(of_product, linear)
-        )
+        by_event = _by_event(events, target, of_event, of_product, linear)
         constant = _apply(by_target, linear) + bias
-        return tf.matmul(of_all, events, transpose_b=True) + constant[..., tf.newaxis] + by_relu
+        return by_event + constant[..., tf.newaxis] + by_relu
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -277,6 +276,29 @@ def _apply(values: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
     """Returns ``values [..., units] @ column [units, 1]``, [...]."""
     flat = tf.matmul(tf.reshape(values, [-1, values.shape[-1]]), column)
     return tf.reshape(flat, tf.shape(values)[:-1])
+
+
+def _by_event(
+    events: tf.Tensor,
+    target: tf.Tensor,
+    of_event: tf.Tensor,
+    of_product: tf.Tensor,
+    linear: tf.Tensor,
+) -> tf.Tensor:
+    """Returns the part of the logits that no bend touches, [users, candidates, length].
+
+    The column is multiplied before the target, so that no matrix of a target is read for it.
+
+    Args:
+        events: [users, length, dim].
+        target: [users, candidates, dim].
+        of_event: see :func:`_own_kernels`.
+        of_product: see :func:`_own_kernels`.
+        linear: [units, 1].
+    """
+    column = _apply(of_product, linear)  # [dim], or [target dim, dim] of a folded projection
+    scaled = target * column if column.shape.rank == 1 else tf.tensordot(target, column, axes=1)
+    return tf.matmul(_apply(of_event, linear) + scaled, events, transpose_b=True)
 
 
 def _own_kernels(target: tf.Tensor, of_event: tf.Tensor, of_product: tf.Tensor) -> tf.Tensor:
