@@ -157,8 +157,9 @@ class HyformerBlock(keras.layers.Layer):
                 f"{self.name}: {self.config.side_tokens} side_tokens expected, found {found}"
             )
         tokens = self.boost_norm(queries)
-        if side_tokens is not None:
-            tokens = tf.concat([tokens, tf.cast(side_tokens, tokens.dtype)], axis=1)
+        if side_tokens is None:
+            return self.feed_forward(self.mixing(tokens))
+        tokens = tf.concat([tokens, tf.cast(side_tokens, tokens.dtype)], axis=1)
         return self.feed_forward(self.mixing(tokens))[:, : queries.shape[1]]
 
     def get_config(self) -> dict[str, Any]:

@@ -91,7 +91,9 @@ def divide_by_temperature(
     if temperature is None:
         return logits
     require_argument(layer, "length", length, "temperature")
-    return logits / tf.reshape(temperature(length), [-1, *[1] * (logits.shape.rank - 1)])
+    # By the inverse of each row's: the gradient of a quotient divides all logits thrice.
+    inverse = tf.math.reciprocal(temperature(length))
+    return logits * tf.reshape(inverse, [-1, *[1] * (logits.shape.rank - 1)])
 
 
 def _inverse_softplus(value: float) -> Any:

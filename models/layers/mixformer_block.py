@@ -170,7 +170,7 @@ class MixformerBlock(keras.layers.Layer):
         length_vector: tf.Tensor | None,
     ) -> tf.Tensor:
         users = tf.shape(event_mask)[0]
-        scored = self._condition(query, length_vector) / query.shape[-1] ** 0.5
+        scored = self._condition(query, length_vector) * query.shape[-1] ** -0.5
         folded = tf.einsum("rne,nde->rnd", scored, tf.cast(self.key_kernel, query.dtype))
         logits = tf.einsum(
             "ucnd,ulnd->ucnl", group_by_user(folded, users), self._slices(encoded, query)

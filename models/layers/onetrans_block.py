@@ -206,7 +206,7 @@ class OneTransBlock(keras.layers.Layer):
             values = tf.concat([values, own.values], axis=1)
             sides = [[0, 0], [0, 0], [0, 0], [0, tokens.shape[1]]]
             real = tf.pad(real, sides, constant_values=True)
-        scaled = self._split(query) / (self.dim // self.config.heads) ** 0.5
+        scaled = self._split(query) * (self.dim // self.config.heads) ** -0.5
         logits = tf.einsum("bqhe,bkhe->bhqk", scaled, self._split(keys))
         logits = divide_by_temperature(logits, self.temperature, length, self.name)
         weights = tf.cast(masked_softmax(logits, real), states.dtype)
@@ -227,7 +227,7 @@ class OneTransBlock(keras.layers.Layer):
         normal = self.attention_norm(tokens)
         if length_vector is not None:
             length_vector = repeat_for_candidates(length_vector, tokens)
-        query = self.query(normal, length_vector) / (self.dim // self.config.heads) ** 0.5
+        query = self.query(normal, length_vector) * (self.dim // self.config.heads) ** -0.5
         keys = self.key(normal, length_vector)
         return query, EncodedHistory(keys=keys, values=self.value(normal))
 

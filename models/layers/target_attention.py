@@ -139,7 +139,7 @@ class TargetAttention(keras.layers.Layer):
     def project_query(self, query: tf.Tensor) -> tf.Tensor:
         """Returns the scaled queries ``[rows, queries, attention_dim]``."""
         query = self._cast(query)
-        return product_of_rows(query, self.query_kernel) / self.head_dim**0.5
+        return product_of_rows(query, self.query_kernel) * self.head_dim**-0.5
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments."""

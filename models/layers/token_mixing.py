@@ -70,11 +70,12 @@ class TokenMixing(keras.layers.Layer):
             mixed = self.contract(self.expand(tf.transpose(tokens, [0, 2, 1])))
             return tf.transpose(mixed, [0, 2, 1])  # [batch, tokens, dim]
         padded = self.padded_tokens
-        tokens = tf.pad(tokens, [[0, 0], [0, padded - self.tokens], [0, 0]])
+        if padded > self.tokens:
+            tokens = tf.pad(tokens, [[0, 0], [0, padded - self.tokens], [0, 0]])
         rows = tf.shape(tokens)[0]
         chunks = tf.reshape(tokens, [rows, padded, padded, self.dim // padded])
         mixed = tf.reshape(tf.transpose(chunks, [0, 2, 1, 3]), [rows, padded, self.dim])
-        return mixed[:, : self.tokens]
+        return mixed[:, : self.tokens] if padded > self.tokens else mixed
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor arguments."""

@@ -212,7 +212,7 @@ class TopKAttention(keras.layers.Layer):
             vector = tf.cast(length_vector, target.dtype)
             shift = tf.matmul(vector, tf.cast(self.length_kernel, target.dtype))
             query += repeat_for_candidates(shift, target)
-        return query / self.head_dim**0.5
+        return query * self.head_dim**-0.5
 
     def _fold(self, target: tf.Tensor, length_vector: tf.Tensor | None) -> tf.Tensor:
         """Returns ``[rows, heads, dim]``, whose product with an event is its score."""
