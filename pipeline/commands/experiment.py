@@ -27,7 +27,10 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.report:
             if results is not None and not results.exists():
                 raise ConfigError(f"--results {results}: no such file")
-            return _report(grid, results)
+            if not arguments.diagnostics:
+                return _report(grid, results)
+            with lock.hold(grid.root):
+                return _run(grid, grid, results, train=False, diagnostics=True)
         if arguments.background:
             return _detach(grid, arguments)
         # The tables are of the whole grid, whatever part of it is trained this time.
@@ -40,13 +43,15 @@ def main(arguments: argparse.Namespace) -> int:
         return EXIT_FAULT if isinstance(error, lock.LockedError) else EXIT_BAD_INPUT
 
 
-def _run(grid: Grid, whole: Grid, results: Path | None, *, diagnostics: bool) -> int:
+def _run(
+    grid: Grid, whole: Grid, results: Path | None, *, train: bool = True, diagnostics: bool
+) -> int:
     from pipeline.experiments.example_sets import check_inputs
     from pipeline.experiments.run import RESULTS, Places, diagnose_cells, run_cells
 
     check_inputs(grid.cells.values())
     places = Places(root=grid.root, results=results or grid.root / RESULTS)
-    failed = run_cells(grid, places, _say)
+    failed = run_cells(grid, places, _say) if train else []
     if diagnostics:
         failed += diagnose_cells(grid, places, _say)
     code = _report(whole, results)
