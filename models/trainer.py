@@ -93,7 +93,7 @@ def run_fn(fn_args: Any) -> None:
             result, devices = _fit_on_workers(fn_args, cluster, factory, checkpoints)
         summary = {
             **_summary(inputs.config, factory, result, devices),
-            **id_reports(fn_args.transform_output),
+            **id_reports(fn_args.transform_graph_path),
         }
         logger.info("exporting to %s", fn_args.serving_model_dir)
         summary["export"] = rounding_cost(factory, result.ranker, inputs.validation_files)
@@ -109,7 +109,7 @@ def run_fn(fn_args: Any) -> None:
             result.ranker,
             inputs.vocabularies,
             inputs.config.plain.get(DATA_FINGERPRINT_KEY, ""),
-            find_ledger(fn_args.transform_output),
+            find_ledger(fn_args.transform_graph_path),
         )
     for folder in (fn_args.model_run_dir, os.path.dirname(fn_args.serving_model_dir)):
         write_json(os.path.join(folder, SUMMARY_FILE), summary)
@@ -160,7 +160,7 @@ class TrainingInputs:
     @staticmethod
     def read(fn_args: Any) -> TrainingInputs:
         config = read_run_config(fn_args.custom_config)
-        transform_output = tft.TFTransformOutput(fn_args.transform_output)
+        transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
         profile = read_profile(fn_args)
         if profile is not None:
             positives = round(profile.label_mean * profile.examples)
@@ -235,7 +235,7 @@ def _fit_on_workers(
         target=f"{__name__}.{train_worker.__name__}",
         arguments={
             "custom_config": fn_args.custom_config,
-            "transform_output": fn_args.transform_output,
+            "transform_graph_path": fn_args.transform_graph_path,
             "train_files": list(fn_args.train_files),
             "eval_files": list(fn_args.eval_files),
             "model_run_dir": fn_args.model_run_dir,

@@ -46,7 +46,7 @@ class TinyRun:
         """Arguments of ``run_fn`` that write to ``folder``."""
         values = {
             "custom_config": self.custom_config,
-            "transform_output": self.graph,
+            "transform_graph_path": self.graph,
             "train_files": [self.files["train"]],
             "eval_files": [self.files["validation"]],
             "model_run_dir": str(folder / "run"),

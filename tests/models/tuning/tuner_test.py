@@ -11,17 +11,28 @@ from typing import Any
 import keras_tuner
 import pytest
 import tensorflow as tf
+from tfx.components.trainer import fn_args_utils
+from tfx.types import artifact_utils, standard_artifacts
 
 from models.fitting import FitResult
+from models.inputs import list_files
 from models.plan import CUSTOM_CONFIG_KEY, RunConfig, read_run_config
 from models.ranker_factory import RankerFactory
 from models.training import Epoch, TrainingError
 from models.training_checkpoints import TrainingCheckpoints
 from models.tuning.config import TuneConfig
 from models.tuning.space import make_space
-from models.tuning.tuner import OBJECTIVE, RankerTuner, trial_config
+from models.tuning.tuner import (
+    OBJECTIVE,
+    TUNE_FOLDER_KEY,
+    TUNE_KEY,
+    RankerTuner,
+    trial_config,
+    tuner_fn,
+)
 from schemas.loading import ConfigError, build
 from tests.models import fixtures, tiny_training
+from tests.models.conftest import TinyRun
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -85,6 +96,34 @@ def make_tuner(inputs: TinyInputs, **changes: Any) -> RankerTuner:
         seed=tune.seed,
     )
     return RankerTuner(oracle, inputs, tune, str(inputs.folder / "tune"))  # type: ignore[arg-type]
+
+
+def test_it_reads_what_the_tfx_tuner_hands_over(int_run: TinyRun, tmp_path: Path) -> None:
+    graph, examples = standard_artifacts.TransformGraph(), standard_artifacts.Examples()
+    graph.uri, examples.uri = int_run.graph, str(tmp_path / "examples")
+    examples.split_names = artifact_utils.encode_split_names(["train", "validation"])
+    for split in ("train", "validation"):
+        (tmp_path / "examples" / f"Split-{split}").mkdir(parents=True)
+        for path in list_files([int_run.files[split]], split=split):
+            (tmp_path / "examples" / f"Split-{split}" / Path(path).name).symlink_to(path)
+    custom_config = {
+        **int_run.custom_config,
+        TUNE_KEY: json.dumps(TUNE),
+        TUNE_FOLDER_KEY: str(tmp_path / "tune"),
+    }
+    fn_args = fn_args_utils.get_common_fn_args(
+        {"transform_graph": [graph], "examples": [examples]},
+        {
+            "train_args": json.dumps({"splits": ["train"]}),
+            "eval_args": json.dumps({"splits": ["validation"]}),
+            "custom_config": json.dumps(custom_config),
+        },
+    )
+    tuner = tuner_fn(fn_args).tuner
+    inputs = tuner._inputs
+    assert len(inputs.vocabularies["item_id"]) == int_run.summary["vocabulary_sizes"]["item_id"]
+    assert {Path(path).parent.name for path in inputs.train_files} == {"Split-train"}
+    assert tuner.oracle.max_trials == 2
 
 
 def test_a_search_is_gone_on_with_after_its_end_and_after_a_kill(
