@@ -14,6 +14,7 @@ from typing import Any
 from models.checkpoints import CheckpointError
 from models.config import TrainConfig
 from models.monitor import TENSORBOARD_FOLDER, TrainingMonitor
+from models.progress_lines import say
 from models.ranker import Ranker
 from models.ranker_factory import RankerFactory
 from models.tally import Tally
@@ -361,17 +362,14 @@ def find_checkpoint(checkpoints: TrainingCheckpoints) -> SavedCheckpoint | None:
     try:
         saved = checkpoints.newest()
     except CheckpointError as error:
-        logger.warning("training starts afresh: %s", error)
+        say(f"training starts afresh: {error}")
         checkpoints.remove()
         return None
     if saved is not None:
         tally = Tally(**saved.progress["tally"])
-        logger.info(
-            "training goes on from %s: step %d of epoch %d (%s)",
-            saved.path,
-            tally.steps,
-            saved.progress["epoch"],
-            saved.progress["phase"],
+        say(
+            f"training goes on from {saved.path}: step {tally.steps} of epoch "
+            f"{saved.progress['epoch']} ({saved.progress['phase']})"
         )
     return saved
 

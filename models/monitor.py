@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
 import sys
@@ -11,9 +10,8 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from models.progress_lines import say
 from models.tally import Tally
-
-progress = logging.getLogger("lengthwise.progress")
 
 SECONDS_BETWEEN_LINES = 60.0
 TENSORBOARD_FOLDER = "tensorboard"
@@ -51,7 +49,7 @@ class TrainingMonitor:
             f"{window.input_wait_share:.0%} waiting for input, {memory:,.0f} MB, "
             f"loss {window.mean_loss:.4f}"
         )
-        progress.info(line, extra={"line": line})
+        say(line)
         self.write(
             {
                 "train/loss": window.mean_loss,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -11,14 +10,13 @@ from typing import Any
 from models.config import TablePrecision
 from models.hashing import COLLISIONS_FILE
 from models.id_ledger import REPORT_FILE
+from models.progress_lines import say
 from models.ranker import Ranker
 from models.ranker_factory import RankerFactory
 from models.table_storage import rounded_tables
 from models.training import TrainingLoop
 from models.warm_start_index import LEDGER_FILE
 from schemas import features
-
-logger = logging.getLogger(__name__)
 
 
 def id_reports(transform_graph: str) -> dict[str, Any]:
@@ -52,12 +50,9 @@ def rounding_cost(
     with rounded_tables(ranker.embeddings, precision):
         rounded = loop.evaluate(validation_files, features.VALIDATION_SPLIT)
     cost = trained["auc"] - rounded["auc"]
-    logger.info(
-        "tables are exported as %s: validation AUC %.6f, %.6f with float32 ones, a cost of %.6f",
-        precision.value,
-        rounded["auc"],
-        trained["auc"],
-        cost,
+    say(
+        f"tables are exported as {precision.value}: validation AUC {rounded['auc']:.6f}, "
+        f"{trained['auc']:.6f} with float32 ones, a cost of {cost:.6f}"
     )
     return {
         "tables": precision.value,

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 from models.embeddings import StackedEmbedding
 from models.files import write_json
 from models.plan import FIRST_INDEX, RankerPlan
+from models.progress_lines import say
 from models.ranker import Ranker
 from models.warm_start_index import (
     FOLDER,
@@ -296,12 +297,9 @@ def _log(report: WarmStartReport) -> None:
         f"{name}: {counts.kept} rows kept, {counts.new} new, {counts.dropped} dropped"
         for name, counts in report.rows.items()
     )
-    logger.info(
-        "warm start from %s: %s; %d other weights taken, %d not",
-        report.model,
-        rows or "no rows",
-        len(report.taken),
-        len(report.not_taken),
+    say(
+        f"warm start from {report.model}: {rows or 'no rows'}; {len(report.taken)} other weights "
+        f"taken, {len(report.not_taken)} not"
     )
     for name, reason in report.not_taken.items():
         logger.info("warm start: %s was not taken: %s", name, reason)

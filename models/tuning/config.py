@@ -13,8 +13,15 @@ from models.config import TRANSFORM_KEYS
 from schemas.loading import STRICT
 
 _SECTIONS = ("model", "train")
-# They change no result, or what is compared.
-_NEVER = ("train.workers", "train.checkpoint_minutes", "train.warm_start", "train.metric")
+# They change no score of a trial, or what is compared.
+_NEVER = (
+    "train.workers",
+    "train.checkpoint_minutes",
+    "train.warm_start",
+    "train.metric",
+    "train.refit",
+    "train.export_tables",
+)
 
 
 class Scale(str, enum.Enum):
@@ -123,7 +130,7 @@ class TuneConfig:
                     "`lengthwise experiment` compares such keys"
                 )
             if key in _NEVER:
-                raise ValueError(f"keys.{key}: models do not get better or worse by it")
+                raise ValueError(f"keys.{key}: no trial scores better or worse by it")
 
 
 def look_up(plain: Mapping[str, Any], key: str) -> Any:

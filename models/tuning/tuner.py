@@ -26,6 +26,7 @@ from keras_tuner.src.engine.trial import TrialStatus
 
 from models.checkpoints import CheckpointError
 from models.plan import CUSTOM_CONFIG_KEY, RunConfig, read_run_config
+from models.progress_lines import say
 from models.trainer import TrainingInputs, determinism, make_strategy
 from models.training import TrainingError
 from models.training_checkpoints import TrainingCheckpoints
@@ -39,7 +40,6 @@ OBJECTIVE = "auc"
 _PROJECT = "search"
 
 logger = logging.getLogger(__name__)
-progress = logging.getLogger("lengthwise.progress")
 
 
 class TunerFnResult(NamedTuple):
@@ -158,8 +158,7 @@ class RankerTuner(BaseTuner):
 
     def _say(self, trial: Any, outcome: str, values: dict[str, Any]) -> None:
         chosen = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
-        line = f"trial {int(trial.trial_id) + 1}/{self._tune.trials}: {outcome}; {chosen}"
-        progress.info(line, extra={"line": line})
+        say(f"trial {int(trial.trial_id) + 1}/{self._tune.trials}: {outcome}; {chosen}")
 
 
 def trial_config(config: RunConfig, values: dict[str, Any]) -> RunConfig:

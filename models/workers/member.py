@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from models.progress_lines import say
 from models.workers.board import Board, Sign, State
 from models.workers.cluster import Cluster
 from models.workers.supervisor import BEAT_SECONDS, supervise
@@ -12,7 +13,6 @@ from models.workers.supervisor import BEAT_SECONDS, supervise
 SECONDS_BETWEEN_LINES = 60.0
 
 logger = logging.getLogger(__name__)
-progress = logging.getLogger("lengthwise.progress")
 
 
 def take_part(cluster: Cluster, board: Board) -> bool:
@@ -55,6 +55,5 @@ def _wait(board: Board) -> Sign:
             return sign
         if time.monotonic() - reported > SECONDS_BETWEEN_LINES:
             reported = time.monotonic()
-            line = f"waiting for the chief's training in {board.folder}"
-            progress.info(line, extra={"line": line})
+            say(f"waiting for the chief's training in {board.folder}")
         time.sleep(BEAT_SECONDS)

@@ -45,6 +45,10 @@ def kill(folder: Path, number: int, moment: str) -> None:
     assert process.returncode == -9, process.stderr[-3000:]
 
 
+def terminal_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [vars(record)["line"] for record in caplog.records if "line" in vars(record)]
+
+
 def without_times(epochs: list[Epoch]) -> list[dict[str, Any]]:
     kept = ("epoch", "examples", "loss", "label_mean", "padding_share", "validation")
     return [{name: dataclasses.asdict(epoch)[name] for name in kept} for epoch in epochs]
@@ -65,7 +69,10 @@ def test_killed_twice_it_ends_with_the_weights_of_one_run(
     assert not list(saved.glob(".staging-*"))
     with caplog.at_level(logging.INFO):
         result = tiny_training.train(folder, tiny_training.make_checkpoints(folder))
-    assert "step 2 of epoch 1 (refit)" in caplog.text
+    [line] = terminal_lines(caplog)
+    assert line == (
+        f"training goes on from {saved / 'checkpoint-000012'}: step 2 of epoch 1 (refit)"
+    )
     assert result.resumed_from.endswith("checkpoint-000012")
     assert without_times(result.epochs) == without_times(uninterrupted.epochs)
     assert without_times(result.refit_epochs) == without_times(uninterrupted.refit_epochs)
@@ -87,8 +94,9 @@ def test_a_training_of_another_configuration_starts_afresh(
             folder, checkpoints, train={"max_epochs": 1, "refit": False, "checkpoint_minutes": 9}
         )
     assert result.resumed_from == ""
-    assert "starts afresh" in caplog.text
-    assert "model.embedding_dim is 4 there, 8 here" in caplog.text
+    [line] = terminal_lines(caplog)
+    assert line.startswith("training starts afresh: checkpoint ")
+    assert "model.embedding_dim is 4 there, 8 here" in line
 
 
 def test_progress_survives_as_plain_values() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -86,10 +87,11 @@ def test_weights_come_back_after_an_error() -> None:
 
 
 def test_an_export_has_the_tables_and_the_auc_that_the_summary_says(
-    int_run: TinyRun, tmp_path: Path
+    int_run: TinyRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = with_train(int_run, max_epochs=1, export_tables="int8")
-    run_fn(int_run.fn_args(tmp_path, custom_config=config))
+    with caplog.at_level(logging.INFO):
+        run_fn(int_run.fn_args(tmp_path, custom_config=config))
     export = json.loads((tmp_path / "run" / SUMMARY_FILE).read_text())["export"]
     model = tmp_path / "model" / "Format-Serving"
     loaded = tf.saved_model.load(str(model))
@@ -101,6 +103,8 @@ def test_an_export_has_the_tables_and_the_auc_that_the_summary_says(
     cost = export["validation_float32"]["auc"] - export["validation"]["auc"]
     assert export["auc_cost"] == pytest.approx(cost, abs=1e-12)
     assert abs(cost) < 0.01
+    [line] = [vars(record)["line"] for record in caplog.records if "line" in vars(record)]
+    assert line.startswith(f"tables are exported as int8: validation AUC {auc:.6f}, ")
     # Width 8: eight bytes and a scale of four in place of 32.
     assert export["table_bytes"] * 32 == export["table_bytes_float32"] * 12
     reader = tf.train.load_checkpoint(str(model / "variables" / "variables"))

@@ -149,6 +149,9 @@ def test_what_does_not_fit_is_reported(model: str, caplog: pytest.LogCaptureFixt
     assert report.rows == {}
     assert report.not_taken["item_id"] == "embeddings are 4 wide there, 8 here"
     assert "item_id was not taken: embeddings are 4 wide there, 8 here" in caplog.text
+    [line] = [vars(record)["line"] for record in caplog.records if "line" in vars(record)]
+    counts = f"{len(report.taken)} other weights taken, {len(report.not_taken)} not"
+    assert line == f"warm start from {model}: no rows; {counts}"
     reasons = " ".join(report.not_taken.values())
     assert "shape [" in reasons
     assert "none in its place" in reasons

@@ -40,7 +40,9 @@ def test_bad_values_are_refused(searched: dict[str, Any], message: str) -> None:
         ("data.shards", "keys.data.shards: keys of model and train are accepted"),
         ("model", "keys.model: keys of model and train"),
         ("model.vocabulary_min_count", "Transform depends on it"),
-        ("train.workers", "models do not get better or worse by it"),
+        ("train.workers", "no trial scores better or worse by it"),
+        ("train.refit", "no trial scores better or worse by it"),
+        ("train.export_tables", "no trial scores better or worse by it"),
     ],
 )
 def test_keys_that_no_trial_could_change_are_refused(key: str, message: str) -> None:
