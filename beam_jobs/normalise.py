@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from beam_jobs.columns import ARROW_TYPES, convert, fill_missing
 from schemas.dataset import DatasetDescription
 from schemas.dataset_sections import Derived, FieldType, TimeUnit
+from schemas.features import MISSING_INT
 
 DAY_MS = 86_400_000
 UNKNOWN_LABEL = -1
@@ -79,6 +80,11 @@ def normalise(batch: pa.RecordBatch, description: DatasetDescription) -> Normali
     _mark(reasons, user, f"user: {description.user.column} is not {description.user.type.value}")
     item, _ = convert(batch.column(description.item.column), description.item.type)
     _mark(reasons, item, f"item: {description.item.column} is not {description.item.type.value}")
+    if description.item.type is FieldType.INT:
+        # In histories it is padding: the event would vanish from them, but not from their length.
+        known = pc.if_else(pc.equal(item, MISSING_INT), pa.scalar(None, item.type), item)
+        stands_for = f"is {MISSING_INT}, which stands for no item"
+        _mark(reasons, known, f"item: {description.item.column} {stands_for}")
     time = _times(batch.column(description.time.column), description.time.unit)
     _mark(reasons, time, f"time: {description.time.column} is no time")
     first, last = description.time.years

@@ -146,6 +146,15 @@ def test_rows_that_cannot_be_used_are_counted_by_reason(
     assert letters[0][1]["iid"] == 900
 
 
+def test_the_id_that_stands_for_no_item_goes_to_the_dead_letter(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", [*ROWS, impression(1, -1, DAY, 1)])
+    report = run_job(describe(), configure(tmp_path / "raw", **STRICT), tmp_path / "out")
+    reason = "item: iid is -1, which stands for no item"
+    assert report.counts[f"rejected:{reason}"] == 1
+    ((found, row),) = dead_letters(tmp_path / "out" / "dead_letter.jsonl")
+    assert (found, row["iid"]) == (reason, -1)
+
+
 def test_a_nan_label_goes_to_the_dead_letter(tmp_path: Path) -> None:
     types = {**LOG_TYPES, "clicked": pa.float64()}
     write_log(tmp_path / "raw", ROWS)

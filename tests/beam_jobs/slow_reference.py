@@ -124,6 +124,7 @@ def parse(
     """Turns a raw row into an event, or counts why not."""
     user = value_of(row[description.user.column], description.user.type)
     item = value_of(row[description.item.column], description.item.type)
+    item = None if item == MISSING[FieldType.INT] else item
     time = value_of(row[description.time.column], FieldType.INT)
     if time is not None:
         time = time * {"s": 1000, "ms": 1, "us": 1}[description.time.unit.value]
