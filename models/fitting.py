@@ -358,9 +358,16 @@ class _Fit:
 
 
 def find_checkpoint(checkpoints: TrainingCheckpoints) -> SavedCheckpoint | None:
-    """Returns what to go on from; what is of another training is removed, with a line."""
+    """Returns what to go on from; what cannot lead to an end is removed, with a line.
+
+    That is what belongs to another training, and what has lost the weights of its best epoch.
+    """
     try:
         saved = checkpoints.newest()
+        if saved is not None and saved.progress["phase"] == Phase.CHOOSE.value:
+            best = saved.progress["best_checkpoint"]
+            if best:
+                checkpoints.find(best)
     except CheckpointError as error:
         say(f"training starts afresh: {error}")
         checkpoints.remove()

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.fitting import FitResult, Progress
+from models.fitting import FitResult, Phase, Progress, find_checkpoint
 from models.training import Epoch, TrainingError
+from models.training_checkpoints import MARKER_FILE
 from tests.models import tiny_training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +98,29 @@ def test_a_training_of_another_configuration_starts_afresh(
     [line] = terminal_lines(caplog)
     assert line.startswith("training starts afresh: checkpoint ")
     assert "model.embedding_dim is 4 there, 8 here" in line
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_without_the_weights_of_the_best_epoch_choosing_starts_afresh(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, phase: Phase
+) -> None:
+    checkpoints = tiny_training.make_checkpoints(tmp_path)
+    values = {"steps": tf.Variable(1.0)}
+    best = checkpoints.save(values, Progress(best=1).to_plain(), where="step 1")
+    progress = Progress(phase=phase, epoch=2, best=1, best_checkpoint=best).to_plain()
+    newest = checkpoints.save(values, progress, where="step 2", pinned={best})
+    (checkpoints.folder / best / MARKER_FILE).unlink()
+    with caplog.at_level(logging.INFO):
+        saved = find_checkpoint(checkpoints)
+    line = terminal_lines(caplog)[-1]
+    if phase is Phase.CHOOSE:
+        assert saved is None
+        assert line.startswith("training starts afresh: checkpoint ")
+        assert best in line
+        assert not checkpoints.folder.exists()
+    else:
+        assert saved is not None
+        assert saved.path.name == newest
 
 
 def test_progress_survives_as_plain_values() -> None:
