@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import struct
 import time
@@ -15,6 +16,7 @@ SEARCH_SECONDS = 40.0
 _BATCH = 512
 _HEADER = struct.Struct("<Q4x")
 _FOOTER_BYTES = 4
+_READ_BYTES = 1 << 20
 _OFFSET = re.compile(r"record at (\d+)")
 
 
@@ -52,7 +54,7 @@ def _find_in_file(path: str, parse: Callable[[tf.Tensor], object], deadline: flo
         try:
             records = next(batches)
         except StopIteration:
-            return None
+            return _describe_end(path) if kind else None
         except tf.errors.OpError as error:
             return _describe_damage(path, error)
         fault = _first_unparsable(records, parse)
@@ -75,6 +77,19 @@ def _first_unparsable(
                 parse(records[index : index + 1])
             except tf.errors.InvalidArgumentError as fault:
                 return index, fault
+    return None
+
+
+def _describe_end(path: str) -> str | None:
+    """Tells of a compressed file that lacks its end, which TensorFlow takes for a whole one."""
+    if not os.path.getsize(path):
+        return "empty, without even the header of a compressed file"
+    with gzip.open(path) as file:
+        try:
+            while file.read(_READ_BYTES):
+                pass
+        except EOFError:
+            return "cut off behind its last whole record"
     return None
 
 

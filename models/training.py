@@ -71,8 +71,8 @@ class TrainingLoop:
     Args:
         factory: makes the ranker.
         train_files: transformed examples to train on.
-        examples: training examples if known, for the progress; a learning rate schedule that needs
-            them counts them otherwise.
+        examples: training examples if known: an epoch that reads others fails. A learning rate
+            schedule that needs them counts them otherwise.
         monitor: is told of each step.
         ranker: one that is trained already, if it is only to be evaluated.
     """
@@ -90,7 +90,7 @@ class TrainingLoop:
         self._strategy = factory.strategy
         self._workers = WorkerGroup(factory.strategy)
         self._files = list(train_files)
-        self._examples = examples
+        self._examples = self._expected = examples
         self._monitor = monitor or TrainingMonitor()
         if ranker is not None:
             self.ranker = ranker
@@ -153,8 +153,8 @@ class TrainingLoop:
             checkpoint_due: whether one is; with several workers the chief's answer counts.
 
         Raises:
-            TrainingError: the loss is no number, an example cannot be read, or the split has one
-                class only.
+            TrainingError: the loss is no number, an example cannot be read or is missing, or the
+                split has one class only.
         """
         config = self._factory.train
         tally = dataclasses.replace(tally) if tally else Tally()
@@ -194,6 +194,8 @@ class TrainingLoop:
                 _report(tally.examples, self._examples, note)
             if checkpoint is not None and is_due:
                 checkpoint(tally)
+        if self._expected is not None and tally.examples != self._expected:
+            raise self._incomplete(tally.examples)
         check_classes(tally.examples, tally.positives, split=features.TRAIN_SPLIT)
         self._examples = tally.examples
         return Epoch(
@@ -259,6 +261,15 @@ class TrainingLoop:
         fault = find_bad_record(files, make_parser(self._factory.plan))
         reason = fault or str(error.message).strip().partition("\n")[0]
         return TrainingError(f"{split} split cannot be read: {reason}")
+
+    def _incomplete(self, found: int) -> TrainingError:
+        """Returns an error for files that end early, but where a record does or have none."""
+        fault = find_bad_record(self._files, make_parser(self._factory.plan))
+        reason = fault or "a file has changed since they were counted"
+        return TrainingError(
+            f"{features.TRAIN_SPLIT} split has {found:,} examples where SequenceProfile counted "
+            f"{self._expected:,}: {reason}"
+        )
 
     def _dataset(
         self, files: Sequence[str], *, shuffle_seed: int | None, skip_steps: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from models.inputs import make_dataset, make_parser
 from models.record_check import find_bad_record
-from models.training import TrainingError
+from models.training import TrainingError, TrainingLoop
 from tests.models import tiny_training
 
 
@@ -56,6 +57,32 @@ def test_a_truncated_compressed_file_is_named(tmp_path: Path) -> None:
     found = find([str(path)])
     assert found is not None
     assert found.startswith(f"{path}: ")
+
+
+def cut_behind_record(path: Path, count: int) -> None:
+    """Leaves a compressed file so that TensorFlow reads its first records and finds no fault."""
+    records = [value.numpy() for value in tf.data.TFRecordDataset(str(path), "GZIP").take(count)]
+    plain = str(path.with_suffix(".plain"))
+    with tf.io.TFRecordWriter(plain) as file:
+        for record in records:
+            file.write(record)
+    packer = zlib.compressobj(wbits=31)
+    whole = packer.compress(Path(plain).read_bytes()) + packer.flush(zlib.Z_SYNC_FLUSH)
+    path.write_bytes(whole if count else b"")
+    assert len(list(tf.data.TFRecordDataset(str(path), "GZIP"))) == count
+
+
+@pytest.mark.parametrize(("left", "fault"), [(9, "cut off behind its last"), (0, "empty")])
+def test_training_with_fewer_examples_than_counted_names_the_file(
+    tmp_path: Path, left: int, fault: str
+) -> None:
+    files, _ = tiny_training.make_files(tmp_path)
+    factory = tiny_training.make_factory()
+    assert TrainingLoop(factory, files, examples=64).run_epoch(1, "epoch 1").examples == 64
+    cut_behind_record(tmp_path / "train_1.gz", left)
+    expected = rf"has {35 + left} examples where SequenceProfile counted 64: .*train_1.gz: {fault}"
+    with pytest.raises(TrainingError, match=expected):
+        TrainingLoop(factory, files, examples=64).run_epoch(1, "epoch 1")
 
 
 @pytest.mark.parametrize(
