@@ -27,6 +27,8 @@ from models.workers.process import OUTCOME_FILE, PROGRESS_FILE, PROGRESS_LOGGER,
 BEAT_SECONDS = 1.0
 JOIN_SECONDS = 40.0
 SILENT_SECONDS = 30.0
+# A watch that looks less often than this stood still itself.
+ABSENT_SECONDS = 10.0
 
 # Errors of TensorFlow that may follow from the end of another worker.
 FOLLOWING_ERRORS = (
@@ -66,17 +68,30 @@ class PeerWatch:
         self._clock = clock
         # The chief tells the others what it finds out.
         peers = range(1, len(cluster.addresses)) if cluster.is_chief else range(1)
-        self._began = clock()
+        self._began = self._looked = clock()
         self._changed = dict.fromkeys(peers, self._began)
         self._last: dict[int, Sign | None] = dict.fromkeys(peers)
 
     def fault(self) -> str | None:
         """Says which worker is lost and why, or nothing."""
+        self._leave_out_absence()
         for index in self._changed:
             fault = self._fault_of(index)
             if fault:
                 return fault
         return None
+
+    def _leave_out_absence(self) -> None:
+        """Counts no silence while this process stood still: what stopped it may stop the others.
+
+        Such as the shared file system, or whoever stops all processes of a machine.
+        """
+        now = self._clock()
+        absence, self._looked = now - self._looked, now
+        if absence < ABSENT_SECONDS:
+            return
+        self._began += absence
+        self._changed = {index: when + absence for index, when in self._changed.items()}
 
     def _fault_of(self, index: int) -> str | None:
         now, sign, name = self._clock(), self._board.sign(index), self._cluster.name(index)
