@@ -6,6 +6,7 @@ import argparse
 import datetime
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -190,6 +191,11 @@ def message_of(error: BaseException) -> str:
     if isinstance(error, ours):
         return text
     # Not one of ours: its own words may fill pages, and all of them are in the log.
+    if text.startswith("in user code:"):
+        # TensorFlow's, around the error that a traced function ended with; the innermost is last.
+        wrapped = re.findall(r"^\s*(\w+Error: .+)$", text, re.MULTILINE)
+        if wrapped:
+            return str(wrapped[-1])[:300]
     first_line = text.partition("\n")[0]
     return f"{type(error).__name__}: {first_line[:300]}".rstrip(": ")
 
