@@ -41,6 +41,20 @@ def captured_output(log: Path) -> Iterator[Console]:
             os.close(real[1])
 
 
+def log_to_stderr() -> None:
+    """Logs to stderr, which ``captured_output`` sends to the log file.
+
+    How far a bar has come is drawn and not written: a line every two seconds would bury the others.
+    """
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.name != PROGRESS_LOGGER or "line" in record.__dict__)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=[handler],
+    )
+
+
 class StepScreen(logging.Handler):
     """Shows the steps of a run, and keeps how long each took and whether it was cached.
 

@@ -24,7 +24,7 @@ from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.environment import prepare_environment
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_REFUSED
 from pipeline.summary import Summary
-from pipeline.terminal import StepScreen, captured_output
+from pipeline.terminal import StepScreen, captured_output, log_to_stderr
 from schemas.dataset import load_description
 from schemas.imports import without_collection
 from schemas.loading import ConfigError
@@ -84,9 +84,7 @@ def _run(config: RunConfig, root: Path, summary_path: Path | None) -> int:
     log = root / "logs" / f"{started:%Y%m%dT%H%M%S}.log"
     prepare_environment()
     with captured_output(log) as console:
-        logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        log_to_stderr()
         logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)
         console.print(f"{config.run.name}: {root}  (log: {log})", style="bold")
         (root / "summary.json").unlink(missing_ok=True)

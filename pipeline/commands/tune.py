@@ -18,7 +18,7 @@ from pipeline.commands.run import check_run, exit_code, message_of
 from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.environment import prepare_environment
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT
-from pipeline.terminal import StepScreen, captured_output
+from pipeline.terminal import StepScreen, captured_output, log_to_stderr
 from schemas.loading import ConfigError, build, set_keys, to_plain
 from schemas.writing import write_text
 
@@ -56,9 +56,7 @@ def _tune(config: RunConfig, root: Path) -> int:
     log = root / "logs" / f"tune-{datetime.datetime.now():%Y%m%dT%H%M%S}.log"
     prepare_environment()
     with captured_output(log) as console:
-        logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        log_to_stderr()
         trials, keys = config.tune.trials, ", ".join(config.tune.keys)
         console.print(f"{config.run.name}: {root}  (log: {log})", style="bold")
         console.print(f"{trials} trials at most of {keys}")

@@ -22,8 +22,14 @@ def test_frameworks_and_children_write_to_the_log_and_the_console_to_the_screen(
     script = (
         "import os, subprocess, sys\n"
         "from pathlib import Path\n"
-        "from pipeline.terminal import captured_output\n"
+        "import logging\n"
+        "from pipeline.terminal import PROGRESS_LOGGER, captured_output, log_to_stderr\n"
         f"with captured_output(Path({str(tmp_path / 'log')!r})) as console:\n"
+        "    log_to_stderr()\n"
+        "    logging.getLogger('any').info('a record')\n"
+        "    progress = logging.getLogger(PROGRESS_LOGGER)\n"
+        "    progress.info('state of a bar', extra={'done': 3, 'total': 5})\n"
+        "    progress.info('a line', extra={'line': 'a line'})\n"
         "    print('python chatter')\n"
         "    os.write(2, b'native chatter\\n')\n"
         "    subprocess.run([sys.executable, '-c', 'print(\"child chatter\")'])\n"
@@ -36,8 +42,9 @@ def test_frameworks_and_children_write_to_the_log_and_the_console_to_the_screen(
     assert done.stdout == "for people\nafter\n"
     assert done.stderr == ""
     log = (tmp_path / "log").read_text()
-    for line in ("python chatter", "native chatter", "child chatter"):
+    for line in ("python chatter", "native chatter", "child chatter", "a record", "a line"):
         assert line in log
+    assert "state of a bar" not in log
 
 
 def test_one_line_a_step_with_its_time_or_cached() -> None:
