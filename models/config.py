@@ -289,7 +289,7 @@ class TrainConfig:
         metric: metric on the validation split that the best epoch is chosen by.
         refit: trains once more, from the same seed, on training and validation split together
             for the number of epochs that validation chose; the fresher days often matter.
-        mixed_precision: computes in bfloat16 with float32 weights and logits.
+        mixed_precision: trains in bfloat16 with float32 weights and logits; the export is float32.
         deterministic: repeats training bit for bit on the same CPU, also in a run built anew from
             the same raw log with the same configuration; another ``data.shards`` gives another
             order of the examples.

@@ -72,6 +72,21 @@ class RankerFactory:
             )
         return ranker
 
+    def make_for_serving(self, trained: Ranker) -> Ranker:
+        """Returns the ranker to export: one that computes in float32, with the trained weights.
+
+        In bfloat16 the signatures, which compute the same by other products, differ in the third
+        digit of a score, and so would the scores of an example in requests of other sizes.
+        """
+        if not self.train.mixed_precision:
+            return trained
+        train = dataclasses.replace(self.train, mixed_precision=False)
+        ranker = dataclasses.replace(self, train=train).make()
+        weights = weights_by_place(trained)
+        for place, weight in weights_by_place(ranker).items():
+            weight.assign(weights[place])
+        return ranker
+
 
 def _blank_batch(plan: RankerPlan) -> dict[str, tf.Tensor | tf.RaggedTensor]:
     """One row of zeros with one event, to build a ranker with."""

@@ -96,9 +96,10 @@ def run_fn(fn_args: Any) -> None:
             **id_reports(fn_args.transform_graph_path),
         }
         logger.info("exporting to %s", fn_args.serving_model_dir)
-        summary["export"] = rounding_cost(factory, result.ranker, inputs.validation_files)
+        exported = factory.make_for_serving(result.ranker)
+        summary["export"] = rounding_cost(factory, exported, inputs.validation_files)
         summary["export"] |= export_ranker(
-            result.ranker,
+            exported,
             inputs.transform_output,
             fn_args.serving_model_dir,
             saved_config={**inputs.config.plain, "chosen_epoch": result.chosen_epoch},
@@ -106,7 +107,7 @@ def run_fn(fn_args: Any) -> None:
         )
         write_warm_start(
             fn_args.serving_model_dir,
-            result.ranker,
+            exported,
             inputs.vocabularies,
             inputs.config.plain.get(DATA_FINGERPRINT_KEY, ""),
             find_ledger(fn_args.transform_graph_path),
