@@ -31,13 +31,13 @@ class SparseAdagrad(RowOptimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float = 0.05,
         initial_accumulator_value: float = 0.1,
         epsilon: float = 1e-7,
-        name: str = "SparseAdagrad",
+        name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(learning_rate, name, **kwargs)
+        super().__init__(learning_rate, name or type(self).__name__, **kwargs)
         self.initial_accumulator_value = initial_accumulator_value
         self.epsilon = epsilon
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from models.local_copy import local_copy
-from models.optimizers.row_optimizer import RowOptimizer
+from models.optimizers.adagrad import SparseAdagrad
 
 
 @tf.keras.utils.register_keras_serializable(package="lengthwise")
-class RowwiseAdagrad(RowOptimizer):
+class RowwiseAdagrad(SparseAdagrad):
     """Adagrad whose step size is per row, not per weight.
 
     For each row w with gradient g, of the rows that the gradient holds::
@@ -28,18 +27,6 @@ class RowwiseAdagrad(RowOptimizer):
         initial_accumulator_value: what ``a`` starts from.
         epsilon: keeps the quotient finite.
     """
-
-    def __init__(
-        self,
-        learning_rate: float = 0.05,
-        initial_accumulator_value: float = 0.1,
-        epsilon: float = 1e-7,
-        name: str = "RowwiseAdagrad",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(learning_rate, name, **kwargs)
-        self.initial_accumulator_value = initial_accumulator_value
-        self.epsilon = epsilon
 
     def make_state(self, variables: Sequence[tf.Variable]) -> None:
         """Makes one accumulator a row of each variable."""
@@ -57,11 +44,3 @@ class RowwiseAdagrad(RowOptimizer):
         scale = rate / (tf.sqrt(tf.gather(accumulator, rows)) + self.epsilon)
         step = -tf.reshape(scale, [-1] + [1] * (variable.shape.rank - 1)) * values
         variable.scatter_add(tf.IndexedSlices(step, rows))
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "initial_accumulator_value": self.initial_accumulator_value,
-            "epsilon": self.epsilon,
-        }
