@@ -40,10 +40,10 @@ def convert(
         The converted column, null where a value is missing or invalid, and a mask of the
         values that are there but cannot be converted.
     """
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    raw, column = column, plain(column)
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), ARROW_TYPES[kind]), np.zeros(len(column), bool)
+    is_no_text = np.asarray(raw.is_valid()) & ~np.asarray(column.is_valid())
     column = _without_missing(column, missing)
     present = np.asarray(column.is_valid())
     if kind is FieldType.STRING:
@@ -52,9 +52,21 @@ def convert(
         converted = _to_int(column)
     else:
         converted = _to_float(column)
-    invalid = present & ~np.asarray(converted.is_valid())
+    invalid = is_no_text | (present & ~np.asarray(converted.is_valid()))
     # A missing value may be written another way, such as -124.0 for -124.
     return _without_missing(converted, missing), invalid
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """Returns a column without a dictionary, and bytes as text; null where they are no UTF-8."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        try:
+            return column.cast(pa.string())
+        except pa.ArrowInvalid:
+            return pa.array([_decoded(value) for value in column.to_pylist()], pa.string())
+    return column
 
 
 def fill_missing(column: pa.Array, kind: FieldType) -> pa.Array:
@@ -150,9 +162,6 @@ def _to_string(column: pa.Array) -> pa.Array:
         return column.cast(pa.string())
     except pa.ArrowNotImplementedError:
         return pa.nulls(len(column), pa.string())
-    except pa.ArrowInvalid:
-        # Some bytes are not UTF-8: only those values are invalid.
-        return pa.array([_decoded(value) for value in column.to_pylist()], pa.string())
 
 
 def _decoded(value: bytes | None) -> str | None:

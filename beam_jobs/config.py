@@ -99,7 +99,8 @@ class DataConfig:
             of the training and validation splits holds at most; they share their history events.
             0 for an example an impression.
         shards: files a split is written in; the examples do not depend on it.
-        max_rejected_share: largest share of rows in the dead letter, from 0 to 1.
+        max_rejected_share: largest share of unusable rows, and of values of a wrong type in a
+            column of the log or a side file, from 0 to 1.
         schema: curated TensorFlow Metadata schema (pbtxt); the shipped one of the dataset if
             not given.
     """

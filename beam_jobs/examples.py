@@ -173,8 +173,13 @@ def build(pipeline: beam.Pipeline, plan: Plan, layout: Layout) -> None:
         | "Bounds" >> beam.Map(_bounds, AsSingleton(read_counts), plan)
     )
     sources = [log.rows]
-    users = pipeline | "UserFiles" >> beam.Create([plan.users])
-    sources.append(users | "ReadUsers" >> beam.ParDo(ReadUsers(description, config.shards)))
+    users = (
+        pipeline
+        | "UserFiles" >> beam.Create([plan.users])
+        | "ReadUsers"
+        >> beam.ParDo(ReadUsers(description, config)).with_outputs(ReadUsers.COUNTS, main="rows")
+    )
+    sources.append(users.rows)
     if plan.prior:
         prior = pipeline | "PriorFiles" >> beam.Create([plan.prior])
         sources.append(prior | "ReadPrior" >> beam.ParDo(ReadPrior(description, config)))
@@ -214,17 +219,19 @@ def build(pipeline: beam.Pipeline, plan: Plan, layout: Layout) -> None:
     items = (
         pipeline
         | "ItemFiles" >> beam.Create([plan.items])
-        | "ReadItems" >> beam.ParDo(ReadItems(description))
+        | "ReadItems"
+        >> beam.ParDo(ReadItems(description, config)).with_outputs(ReadItems.COUNTS, main="table")
     )
     written = shards | "Write" >> beam.ParDo(
         WriteShard(description, config, layout),
         AsSingleton(bounds),
-        AsSingleton(items),
+        AsSingleton(items.table),
         AsSingleton(item_counts),
         AsSingleton(last_time),
     )
+    side_counts = [users[ReadUsers.COUNTS], items[ReadItems.COUNTS]]
     _ = (
-        [log[ReadLog.COUNTS], clean[CleanShard.COUNTS], written]
+        [log[ReadLog.COUNTS], *side_counts, clean[CleanShard.COUNTS], written]
         | "AllCounts" >> beam.Flatten()
         | "SumCounts" >> beam.CombineGlobally(SumCounters())
         | "WriteCounts"

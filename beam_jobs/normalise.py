@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_jobs.columns import ARROW_TYPES, convert, fill_missing
+from beam_jobs.columns import ARROW_TYPES, convert, fill_missing, plain
 from schemas.dataset import DatasetDescription
 from schemas.dataset_sections import Derived, FieldType, TimeUnit
 from schemas.features import MISSING_INT
@@ -178,16 +178,7 @@ def _times(column: pa.Array, unit: TimeUnit) -> pa.Array:
 def _labels(batch: pa.RecordBatch, description: DatasetDescription) -> pa.Array:
     if description.label.column is None:
         return pa.array(np.ones(batch.num_rows, np.int8))
-    column = batch.column(description.label.column)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        lower = pc.utf8_lower(column)
-        column = pc.replace_with_mask(
-            column, pc.fill_null(pc.equal(lower, "true"), False), pa.scalar("1", column.type)
-        )
-        column = pc.replace_with_mask(
-            column, pc.fill_null(pc.equal(lower, "false"), False), pa.scalar("0", column.type)
-        )
-    values, _ = convert(column, FieldType.INT)
+    values, _ = convert(_flags(batch.column(description.label.column)), FieldType.INT)
     valid = pc.is_in(values, value_set=pa.array([0, 1], pa.int64()))
     return pc.if_else(valid, values, pa.scalar(None, pa.int64()))
 
@@ -197,7 +188,7 @@ def _actions(
 ) -> pa.Array:
     flags = {}
     for column in description.action_columns:
-        values, invalid = convert(batch.column(column), FieldType.FLOAT)
+        values, invalid = convert(_flags(batch.column(column)), FieldType.FLOAT)
         counts[f"invalid_values:{column}"] += int(invalid.sum())
         flags[column] = np.asarray(pc.fill_null(pc.greater(values, 0), False))
     result = np.zeros(batch.num_rows, np.int8)
@@ -208,6 +199,17 @@ def _actions(
             holds = np.logical_or.reduce([flags[column] for column in action.when])
         result[(result == 0) & holds] = description.action_id(action.name)
     return pa.array(result)
+
+
+def _flags(column: pa.Array) -> pa.Array:
+    """Returns a column of flags with 1 and 0 for the texts true and false."""
+    text = plain(column)
+    if not (pa.types.is_string(text.type) or pa.types.is_large_string(text.type)):
+        return column
+    lower = pc.utf8_lower(text)
+    for word, digit in (("true", "1"), ("false", "0")):
+        text = pc.if_else(pc.equal(lower, word), pa.scalar(digit, text.type), text)
+    return text
 
 
 def _derived(time: pa.Array, derive: Derived, zone: zoneinfo.ZoneInfo) -> pa.Array:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
@@ -92,9 +93,10 @@ def read_batches(
 
     Args:
         file: the file.
-        columns: columns to read; all values of CSV come as strings.
+        columns: columns to read; those of CSV come as text, or as bytes with ``bad_lines``.
         bad_lines: receives lines of CSV with the wrong number of columns and lines that are
-            no JSON; where it is not given, they are an error.
+            no JSON. Where it is not given, they are an error, and so are bytes that are no UTF-8
+            and values of different kinds in one column of JSON.
 
     Raises:
         InputError: the file cannot be read as its format.
@@ -139,13 +141,15 @@ def _read_csv(
         bad_lines.append(row.text)
         return "skip"
 
+    # Bytes that are no UTF-8 spoil one value, not the file.
+    kind = pa.string() if bad_lines is None else pa.binary()
     reader = pa.csv.open_csv(
         stream,
         read_options=pa.csv.ReadOptions(block_size=_BLOCK, use_threads=False),
         parse_options=pa.csv.ParseOptions(invalid_row_handler=handle),
         convert_options=pa.csv.ConvertOptions(
             include_columns=columns,
-            column_types=dict.fromkeys(columns, pa.string()),
+            column_types=dict.fromkeys(columns, kind),
             strings_can_be_null=True,
             null_values=["", "null", "NULL", "None", "nan", "NaN"],
         ),
@@ -159,14 +163,14 @@ def _read_json_lines(
     for block in _line_blocks(stream):
         try:
             table = _parse_json(block)
+            if any(_is_rounded(table.column(c)) for c in columns if c in table.column_names):
+                table = _table_of(_split_json(block)[0], columns)
         except pa.ArrowInvalid:
             if bad_lines is None:
                 raise
-            good, bad = _split_json(block)
-            if not bad:
-                raise
+            rows, bad = _split_json(block)
             bad_lines += bad
-            table = _parse_json(good)
+            table = _table_of(rows, columns)
         for column in columns:
             # A key that no line of the block has.
             if column not in table.column_names:
@@ -187,8 +191,11 @@ def _line_blocks(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _parse_json(block: bytes) -> pa.Table:
-    if not block.strip():
-        return pa.table({})
+    try:
+        # Arrow takes any bytes for text.
+        block.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise pa.ArrowInvalid(f"bytes that are no UTF-8 ({error.reason})") from error
     read = pa.json.ReadOptions(use_threads=False, block_size=len(block) + 1)
     table = pa.json.read_json(pa.BufferReader(block), read_options=read)
     # JSON has no times: a text that looks like one stays the text it is, as in CSV.
@@ -200,19 +207,49 @@ def _parse_json(block: bytes) -> pa.Table:
     return table
 
 
-def _split_json(block: bytes) -> tuple[bytes, list[str]]:
-    """Separates the lines that are no JSON object."""
-    good, bad = [], []
+def _is_rounded(column: pa.ChunkedArray) -> bool:
+    """Whether numbers may have lost digits to one that is no whole number, or none of 64 bits."""
+    if not pa.types.is_floating(column.type):
+        return False
+    largest = pc.max(pc.abs(column)).as_py()
+    return largest is not None and largest >= 2**53
+
+
+def _split_json(block: bytes) -> tuple[list[dict[str, Any]], list[str]]:
+    """Parses lines one by one and separates those that are no JSON object."""
+    rows, bad = [], []
     for line in block.splitlines():
+        if not line.strip():
+            continue
         try:
-            is_row = isinstance(json.loads(line), dict)
+            row = json.loads(line.decode("utf-8"))
         except ValueError:
-            is_row = not line.strip()
-        if is_row:
-            good.append(line)
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
         else:
             bad.append(line.decode("utf-8", "replace"))
-    return b"\n".join(good), bad
+    return rows, bad
+
+
+def _table_of(rows: list[dict[str, Any]], columns: list[str]) -> pa.Table:
+    return pa.table({column: _column_of([row.get(column) for row in rows]) for column in columns})
+
+
+def _column_of(values: list[Any]) -> pa.Array:
+    """Returns values of one kind as they are, and others as text: none changes the next one."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) <= 1 and kinds <= {bool, int, float}:
+        try:
+            return pa.array(values)
+        except OverflowError:
+            pass
+    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+    # Half of a pair of surrogates is no character: bytes that are no UTF-8.
+    return pa.array(
+        [None if text is None else text.encode("utf-8", "surrogatepass") for text in texts],
+        pa.binary(),
+    )
 
 
 def _header(file: RawFile) -> list[str]:
@@ -223,5 +260,5 @@ def _header(file: RawFile) -> list[str]:
             skip = pa.csv.ParseOptions(invalid_row_handler=lambda _: "skip")
             return list(pa.csv.open_csv(stream, parse_options=skip).schema.names)
         # One line need not have every key.
-        good, _ = _split_json(next(_line_blocks(stream), b""))
-        return list(_parse_json(good).column_names)
+        rows, _ = _split_json(next(_line_blocks(stream), b""))
+        return list(dict.fromkeys(key for row in rows for key in row))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,29 +16,49 @@ from schemas.dataset_sections import Field, FieldType, SideTable
 KEY = "key"
 
 
-def read_side(files: list[RawFile], side: SideTable, key_type: FieldType) -> pa.Table:
-    """Reads side files as a table of ``key`` and the fields, one row a key, the last one given.
+def read_side(
+    files: list[RawFile], side: SideTable, key_type: FieldType, max_invalid_share: float
+) -> tuple[pa.Table, Counter[str]]:
+    """Reads side files.
+
+    Args:
+        files: the files of one side.
+        side: their columns.
+        key_type: of the key.
+        max_invalid_share: largest share of a column's values that are not of its type.
+
+    Returns:
+        A table of ``key`` and the fields, one row a key, the last one given; and counters
+        ``invalid_values:<field>``, for the key by its column. Rows without a key are left out.
 
     Raises:
-        InputError: a column holds no value of its type at all.
+        InputError: more values of a column are not of its type, or there is no key at all.
     """
     columns = list(dict.fromkeys([side.key, *(item.source for item in side.fields)]))
     raw = read_table(files, columns)
-    key, invalid = convert(single(raw.column(side.key)), key_type)
-    if raw.num_rows and key.null_count == raw.num_rows:
-        raise InputError(f"{files[0].path}: column {side.key!r} holds no {key_type.value}")
-    table = {KEY: key}
-    for item in side.fields:
-        values, invalid = convert(single(raw.column(item.source)), item.type, item.missing)
-        if raw.num_rows and invalid.all():
+    counts: Counter[str] = Counter()
+    columns_read = [
+        (KEY, side.key, key_type, ()),
+        *((item.name, item.source, item.type, item.missing) for item in side.fields),
+    ]
+    table = {}
+    for name, column, kind, missing in columns_read:
+        found = single(raw.column(column))
+        table[name], invalid = convert(found, kind, missing)
+        counts[f"invalid_values:{side.key if name == KEY else name}"] += int(invalid.sum())
+        if invalid.sum() > max_invalid_share * raw.num_rows:
             raise InputError(
-                f"{files[0].path}: column {item.source!r} holds no {item.type.value}, "
-                f"found {raw.column(item.source)[0].as_py()!r}"
+                f"{files[0].path}: column {column!r}: {int(invalid.sum())} of {raw.num_rows} "
+                f"values are no {kind.value}, such as {found[int(invalid.argmax())].as_py()!r}, "
+                f"more than data.max_rejected_share ({max_invalid_share:g}) allows"
             )
-        table[item.name] = fill_missing(values, item.type)
+    if raw.num_rows and table[KEY].null_count == raw.num_rows:
+        raise InputError(f"{files[0].path}: column {side.key!r} holds no {key_type.value}")
+    for item in side.fields:
+        table[item.name] = fill_missing(table[item.name], item.type)
     result = pa.table(table)
     result = result.filter(pc.is_valid(result.column(KEY)))
-    return last_of_each_key(result)
+    return last_of_each_key(result), counts
 
 
 def last_of_each_key(table: pa.Table) -> pa.Table:

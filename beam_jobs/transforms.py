@@ -144,26 +144,37 @@ class ReadLog(beam.DoFn):
 class ReadUsers(beam.DoFn):
     """Reads the side files of users and yields their rows by shard."""
 
-    def __init__(self, description: DatasetDescription, shards: int):
-        self._description = description
-        self._shards = shards
+    COUNTS = "counts"
 
-    def process(self, files: list[RawFile]) -> Iterator[tuple[int, Part]]:
-        side = self._description.side.user
+    def __init__(self, description: DatasetDescription, config: DataConfig):
+        self._description = description
+        self._config = config
+
+    def process(self, files: list[RawFile]) -> Iterator[Any]:
+        side, kind = self._description.side.user, self._description.user.type
         if side is not None:
-            table = read_side(files, side, self._description.user.type)
-            yield from by_shard(table, KEY, USERS, self._shards)
+            table, counts = read_side(files, side, kind, self._config.max_rejected_share)
+            yield TaggedOutput(self.COUNTS, counts)
+            yield from by_shard(table, KEY, USERS, self._config.shards)
 
 
 class ReadItems(beam.DoFn):
     """Reads the side files of items as one table for all shards."""
 
-    def __init__(self, description: DatasetDescription):
-        self._description = description
+    COUNTS = "counts"
 
-    def process(self, files: list[RawFile]) -> Iterator[bytes]:
+    def __init__(self, description: DatasetDescription, config: DataConfig):
+        self._description = description
+        self._config = config
+
+    def process(self, files: list[RawFile]) -> Iterator[Any]:
         side, kind = self._description.side.item, self._description.item.type
-        yield to_ipc(empty_side((), kind) if side is None else read_side(files, side, kind))
+        if side is None:
+            yield to_ipc(empty_side((), kind))
+            return
+        table, counts = read_side(files, side, kind, self._config.max_rejected_share)
+        yield TaggedOutput(self.COUNTS, counts)
+        yield to_ipc(table)
 
 
 class ReadPrior(beam.DoFn):

@@ -130,10 +130,12 @@ def plain_job(plan, folder: Path) -> int:
     user_side, item_side = description.side.user, description.side.item
     users = empty_side((), description.user.type)
     if user_side is not None:
-        users = read_side(plan.users, user_side, description.user.type)
+        kind, share = description.user.type, config.max_rejected_share
+        users, _ = read_side(plan.users, user_side, kind, share)
     items = empty_side((), description.item.type)
     if item_side is not None:
-        items = read_side(plan.items, item_side, description.item.type)
+        kind, share = description.item.type, config.max_rejected_share
+        items, _ = read_side(plan.items, item_side, kind, share)
     written = 0
     streams = {
         name: (folder / f"{name}.tfrecord").open("wb") for name in ("train", "validation", "test")

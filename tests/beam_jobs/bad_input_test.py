@@ -178,7 +178,29 @@ def test_a_column_of_the_wrong_type_is_named(tmp_path: Path) -> None:
 def test_a_side_column_of_the_wrong_type_is_named(tmp_path: Path) -> None:
     write_log(tmp_path / "raw", ROWS, fmt="csv")
     (tmp_path / "raw" / "users.csv").write_text("uid,country,age\n1,CN,old\n2,CN,young\n")
-    fails(tmp_path, r"users.csv: column 'age' holds no int, found 'old'", fmt="csv")
+    fails(
+        tmp_path,
+        r"users.csv: column 'age': 2 of 2 values are no int, such as 'old', more than "
+        r"data.max_rejected_share \(0.1\) allows",
+        fmt="csv",
+    )
+
+
+def test_side_keys_of_the_wrong_type_are_named(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS, fmt="csv")
+    (tmp_path / "raw" / "users.csv").write_text("uid,country,age\n1,CN,3\nu2,CN,4\n")
+    fails(tmp_path, r"users.csv: column 'uid': 1 of 2 values are no int, such as 'u2'", fmt="csv")
+
+
+def test_side_values_without_a_meaning_are_missing_and_counted(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS, fmt="csv")
+    (tmp_path / "raw" / "users.csv").write_text("uid,country,age\n900,CN,old\nu2,CN,4\n1,CN,5\n")
+    (tmp_path / "raw" / "items.csv").write_text("iid,category,title,weight\n5,1,a,heavy\n6,2,b,1\n")
+    report = run_job(describe(fmt="csv"), configure(tmp_path / "raw"), tmp_path / "out")
+    counted = {key: n for key, n in report.counts.items() if key.startswith("invalid_values") and n}
+    assert counted == {"invalid_values:age": 1, "invalid_values:uid": 1, "invalid_values:weight": 1}
+    ages = {e["user_id"][0]: e["age"] for e in decoded(tmp_path / "out")["train"]}
+    assert (ages[900], ages[1]) == ([-1], [5])
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -227,6 +249,63 @@ def test_lines_that_are_no_json_go_to_the_dead_letter(tmp_path: Path) -> None:
     # A text that looks like a time stays the text it is.
     titles = {e["title"][0] for e in decoded(tmp_path / "out")["train"] if e["item_id"] == [5]}
     assert titles == {"2024-05-05"}
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (b'"uid": "anonymous", "iid": 5, "clicked": 0', "user: uid is not int"),
+        (b'"uid": 5.5, "iid": 5, "clicked": 0', "user: uid is not int"),
+        (b'"uid": [1], "iid": 5, "clicked": 0', "user: uid is not int"),
+        (b'"uid": 99999999999999999999, "iid": 5, "clicked": 0', "user: uid is not int"),
+        (b'"uid": 5, "iid": "\\ud800", "clicked": 0', "item: iid is not int"),
+        (b'"uid": 5, "iid": 5, "clicked": "maybe"', "label: clicked is not 0 or 1"),
+        (b'"uid": 5, "iid": 5, "clicked": "\xff"', "line: no JSON object"),
+    ],
+)
+def test_a_json_line_of_another_kind_spoils_itself_alone(
+    tmp_path: Path, values: bytes, reason: str
+) -> None:
+    snowflake = 2**60 + 1
+    rows = [*ROWS, impression(snowflake, 5, DAY)]
+    write_log(tmp_path / "raw", rows, fmt="jsonl")
+    with (tmp_path / "raw" / "log-0.jsonl").open("ab") as stream:
+        stream.write(b'{"ts": %d, %s}\n' % (ROWS[0]["ts"], values))
+    description = describe(fmt="jsonl", side={}, history_fields=[])
+    report = run_job(description, configure(tmp_path / "raw"), tmp_path / "out")
+    ((found, _),) = dead_letters(tmp_path / "out" / "dead_letter.jsonl")
+    assert (found, report.counts[f"rejected:{reason}"]) == (reason, 1)
+    users = [e["user_id"] for split in decoded(tmp_path / "out").values() for e in split]
+    assert users.count([snowflake]) == 1
+    assert len(users) == len(rows)
+
+
+def test_bytes_that_are_no_utf8_spoil_one_row_of_a_log(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS, fmt="csv")
+    path = tmp_path / "raw" / "log-0.csv"
+    header, first, *rest = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([header, first, b"\xff" + first, *rest]) + b"\n")
+    report = run_job(describe(fmt="csv"), configure(tmp_path / "raw"), tmp_path / "out")
+    ((reason, row),) = dead_letters(tmp_path / "out" / "dead_letter.jsonl")
+    assert (reason, row["uid"]) == ("user: uid is not int", "\ufffd900")
+    assert sum(report.examples.values()) == len(ROWS)
+
+
+def test_true_and_false_are_flags_of_labels_and_of_actions(tmp_path: Path) -> None:
+    rows = [impression(1, item, DAY + item, int(item == 1)) for item in (1, 2, 3)]
+    write_log(tmp_path / "raw", [*anchors(), *rows], fmt="csv")
+    path = tmp_path / "raw" / "log-0.csv"
+    header, *lines = path.read_text().splitlines()
+    place = header.split(",").index("clicked")
+    worded = [line.split(",") for line in lines]
+    for cells in worded:
+        cells[place] = {"1": "True", "0": "False"}[cells[place]]
+    path.write_text("\n".join([header, *(",".join(cells) for cells in worded)]) + "\n")
+    report = run_job(describe(fmt="csv"), configure(tmp_path / "raw"), tmp_path / "out")
+    assert report.positives["train"] == 2
+    assert not report.counts.get("invalid_values:clicked")
+    (last,) = [e for e in decoded(tmp_path / "out")["train"] if e["item_id"] == [3]]
+    assert last["history_action"] == [3, 4]
 
 
 def test_bytes_that_are_no_utf8_are_refused(tmp_path: Path) -> None:

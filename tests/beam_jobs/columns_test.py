@@ -36,6 +36,7 @@ SNOWFLAKE = 7_123_456_789_012_345_678
         (pa.array(["1.5", "?"]), FLOAT, (), [1.5, None], [1]),
         (pa.array([1.5, float("inf")]), FLOAT, (), [1.5, None], [1]),
         (pa.array([b"\xff", b"a"]), STRING, (), [None, "a"], [0]),
+        (pa.array([b"\xff", b"7", b"", None]), INT, (), [None, 7, None, None], [0]),
         (pa.nulls(2), INT, (), [None, None], []),
         (pa.array([[1], [2]]), INT, (), [None, None], [0, 1]),
         (pa.array([datetime.date(2024, 1, 1)]), INT, (), [None], [0]),
