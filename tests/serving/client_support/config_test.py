@@ -43,6 +43,10 @@ def test_the_address_says_the_protocol(address: str, transport: Transport) -> No
         ({"bearer_token": "a\nb"}, "bearer_token: ASCII"),
         ({"address": "far.example.org:1", "bearer_token": "t"}, "in clear text"),
         ({"address": "http://far.example.org", "bearer_token": "t"}, "in clear text"),
+        ({"address": "localhost.example.org:1", "bearer_token": "t"}, "in clear text"),
+        ({"address": "127.example.org:1", "bearer_token": "t"}, "in clear text"),
+        ({"address": "http://localhost@example.org", "bearer_token": "t"}, "in clear text"),
+        ({"address": "dns://localhost/example.org:1", "bearer_token": "t"}, "in clear text"),
         ({"adress": "localhost:1"}, "did you mean 'address'"),
     ],
 )
@@ -55,6 +59,8 @@ def test_a_bad_value_is_refused_by_name(values: dict[str, Any], text: str) -> No
     "values",
     [
         {"address": "127.0.0.1:8500"},
+        {"address": "[::1]:8500"},
+        {"address": "unix:/run/ranker.sock"},
         {"address": "http://localhost:8501"},
         {"address": "https://far.example.org"},
         {"address": "far.example.org:8500", "tls": TlsConfig(ca_file="ca.pem")},
