@@ -29,6 +29,10 @@ The model's folder is mounted from `$model_dir`. Its files must be readable by u
 version pushed there is served within seconds: it is loaded and warmed up, and then the old one is
 let go.
 
+Running `lengthwise deploy` again writes over these files. The server that runs reads new versions
+and labels from `config/models.config`; everything else takes
+`docker compose up -d --wait --force-recreate`.
+
 The server speaks clear text and knows no callers, and so is reached from this machine only. Put a
 proxy with TLS and authentication in front of it before you open it.
 
@@ -45,8 +49,9 @@ several, and hold the model in a folder `$name/` with one numbered folder a vers
 `$name:$rest_port` for REST; for gRPC give clients `dns:///$name-headless:$grpc_port`, so that they
 share their calls among the pods: one connection to `$name:$grpc_port` stays with one pod.
 
-A change of `config/` goes into `kubernetes/configmap.yaml` by running `lengthwise deploy` again;
-the server reads it within a minute or two of `kubectl apply`.
+A change of versions or labels goes into `kubernetes/configmap.yaml` by running `lengthwise deploy`
+again; the server reads it within a minute or two of `kubectl apply`. Of what else is in `config/`
+it learns by `kubectl rollout restart deployment/$name`.
 
 ## Versions, labels, going back
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from schemas.loading import to_plain
+from schemas.writing import write_text
 from serving.deploy.config import DeployConfig
 from serving.deploy.files import compose, kubernetes, server_files, to_yaml
 from serving.deploy.readme import readme
 from serving.protocol import messages
+from serving.server.versions.folders import find_versions
 
 RECORD = "deployment.json"
 SERVE_TAG = "serve"
@@ -65,11 +68,11 @@ class Deployment:
 
 
 def write_deployment(model_dir: Path, output: Path, config: DeployConfig) -> Deployment:
-    """Writes the files of a deployment; the folder appears only when it is complete.
+    """Writes the files of a deployment.
 
     Args:
         model_dir: folder of numbered versions, as Pusher writes it.
-        output: folder to write: new, empty, or of an earlier deployment, which is replaced.
+        output: folder to write: new, empty, or of an earlier deployment, whose files are replaced.
         config: what to write.
 
     Raises:
@@ -88,7 +91,10 @@ def write_deployment(model_dir: Path, output: Path, config: DeployConfig) -> Dep
     files |= {
         f"kubernetes/{name}": to_yaml(manifest) for name, manifest in kubernetes(config).items()
     }
-    _replace_folder(output, files)
+    if (output / RECORD).is_file():
+        _write_again(output, files)
+    else:
+        _write_new(output, files)
     return Deployment(folder=output, served=served, warnings=tuple(_warnings(served, config)))
 
 
@@ -98,7 +104,8 @@ def check_model(model_dir: Path, config: DeployConfig) -> tuple[ModelVersion, ..
     Raises:
         DeployError: there is none, or one of them could not be loaded; says which and why.
     """
-    numbers = version_numbers(model_dir)
+    found = version_folders(model_dir)
+    numbers = sorted(found, reverse=True)
     if config.versions.specific:
         missing = [str(one) for one in config.versions.specific if one not in numbers]
         if missing:
@@ -113,28 +120,25 @@ def check_model(model_dir: Path, config: DeployConfig) -> tuple[ModelVersion, ..
             raise DeployError(
                 f"labels.{label} {version}: not among the versions served, {_listed(numbers)}"
             )
-    return tuple(read_version(model_dir / _folder_of(model_dir, one)) for one in numbers)
+    return tuple(read_version(found[one]) for one in numbers)
 
 
-def version_numbers(model_dir: Path) -> list[int]:
-    """Returns the numbers of the version folders, highest first.
+def version_folders(model_dir: Path) -> dict[int, Path]:
+    """Returns the version folders by number.
 
     Raises:
         DeployError: there is no such folder, or no version in it.
     """
     if not model_dir.is_dir():
         raise DeployError(f"{model_dir}: a folder of numbered versions is expected")
-    numbers = sorted(
-        (int(one.name) for one in model_dir.iterdir() if one.is_dir() and one.name.isdecimal()),
-        reverse=True,
-    )
-    if not numbers:
+    found = find_versions(model_dir)
+    if not found:
         hint = " (it is a version itself; give the folder above it)"
         raise DeployError(
             f"{model_dir}: has no numbered version folder"
             f"{hint if (model_dir / 'saved_model.pb').exists() else ''}"
         )
-    return numbers
+    return found
 
 
 def read_version(folder: Path) -> ModelVersion:
@@ -183,29 +187,28 @@ def _warnings(served: tuple[ModelVersion, ...], config: DeployConfig) -> list[st
     return found
 
 
-def _replace_folder(output: Path, files: dict[str, str]) -> None:
+def _write_new(output: Path, files: Mapping[str, str]) -> None:
+    """Makes the folder, which appears only when it is complete."""
     staged = output.with_name(f"{output.name}.staged.{os.getpid()}")
-    old = output.with_name(f"{output.name}.old.{os.getpid()}")
     try:
         for name, text in files.items():
             path = staged / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        if output.exists():
-            output.rename(old)
         staged.rename(output)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
-def _folder_of(model_dir: Path, version: int) -> str:
-    """TensorFlow Serving reads 007 as version 7."""
-    return next(
-        one.name
-        for one in model_dir.iterdir()
-        if one.is_dir() and one.name.isdecimal() and int(one.name) == version
-    )
+def _write_again(output: Path, files: Mapping[str, str]) -> None:
+    """Replaces file by file: a server that runs sees the folder it has mounted, not its name."""
+    for name, text in files.items():
+        (output / name).parent.mkdir(exist_ok=True)
+        write_text(output / name, text)
+    for folder in {Path(name).parent for name in files} - {Path()}:
+        for path in (output / folder).iterdir():
+            if f"{folder}/{path.name}" not in files:
+                path.unlink()
 
 
 def _listed(numbers: list[int]) -> str:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from serving.server.config import VersionPolicy
 
+# Largest number that the API's messages hold.
+_MAX_VERSION = 2**63 - 1
+
 
 def find_versions(folder: Path) -> dict[int, Path]:
     """Returns the numbered folders in ``folder`` by number.
@@ -21,7 +24,7 @@ def find_versions(folder: Path) -> dict[int, Path]:
         if path.name.isascii() and path.name.isdigit() and path.is_dir():
             number = int(path.name)
             # 7 goes before 007.
-            if number not in found or path.name == str(number):
+            if number <= _MAX_VERSION and (number not in found or path.name == str(number)):
                 found[number] = path
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -234,10 +235,21 @@ def test_writing_again_replaces_and_leaves_nothing(model_dir: Path, tmp_path: Pa
     out = tmp_path / "out"
     write_deployment(model_dir, out, settings())
     (out / "config" / "old").touch()
+    (out / "compose.override.yaml").touch()
+    # What a container sees is the folder that was mounted, whatever bears its name later.
+    mounted = os.open(out / "config", os.O_RDONLY)
 
-    write_deployment(model_dir, out, settings(batching={"enabled": False}))
+    write_deployment(
+        model_dir, out, settings(batching={"enabled": False}, versions={"specific": [3]})
+    )
 
-    assert not (out / "config" / "old").exists()
+    assert sorted(os.listdir(mounted)) == ["models.config", "monitoring.config"]
+    with open(
+        "models.config", opener=lambda name, flags: os.open(name, flags, dir_fd=mounted)
+    ) as f:
+        assert "versions: 3" in f.read()
+    os.close(mounted)
+    assert (out / "compose.override.yaml").exists()
     assert sorted(one.name for one in tmp_path.iterdir()) == ["models", "out"]
 
 
