@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_OK
 from schemas.imports import without_collection
@@ -47,6 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
         f"REST {scheme}://{config.listen.host}:{ports.rest}",
         flush=True,
     )
+    code = EXIT_OK
     try:
         while not stop.is_set() and not server.manager.wait_until_ready(0.2):
             pass
@@ -64,9 +67,20 @@ def main(arguments: argparse.Namespace) -> int:
         stop.wait()
     except ServingError as error:
         print(f"lengthwise: {error.message}", file=sys.stderr)
-        server.stop()
-        return EXIT_BAD_INPUT
-    return EXIT_OK if server.stop() else EXIT_FAULT
+        code = EXIT_BAD_INPUT
+    if not server.stop() and code == EXIT_OK:
+        code = EXIT_FAULT
+    if not server.at_rest:
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process beside TensorFlow's work: it cannot be interrupted, and Python waits."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from serving.server.errors import Code, ServingError
+from serving.server.errors import Code, ServingError, stopping
 from serving.server.metrics import ServingMetrics
 
 
@@ -29,7 +29,7 @@ class Admission:
         """
         with self._changed:
             if self._closed:
-                raise ServingError(Code.UNAVAILABLE, "the server is shutting down")
+                raise stopping()
             if self._under_way >= self._most:
                 raise self.overloaded()
             self._under_way += 1

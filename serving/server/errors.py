@@ -48,8 +48,9 @@ HTTP_STATUS = {
     Code.UNAUTHENTICATED: 401,
 }
 
-# A message of TensorFlow may quote the whole request.
-MAX_MESSAGE_CHARACTERS = 2000
+# A message of TensorFlow may quote the whole request. gRPC sends a byte that is not ASCII as three,
+# and refuses an answer with more than 8 KiB beside the message.
+MAX_MESSAGE_BYTES = 2000
 
 
 class ServingError(Exception):
@@ -57,13 +58,15 @@ class ServingError(Exception):
 
     Attributes:
         code: its status code.
-        message: text for the caller, cut to a bounded length.
+        message: text for the caller, cut to a bounded length and free of halves of characters.
         http_status: HTTP status of the answer, where it is not that of the code.
     """
 
     def __init__(self, code: Code, message: str, *, http_status: int | None = None):
-        if len(message) > MAX_MESSAGE_CHARACTERS:
-            message = message[:MAX_MESSAGE_CHARACTERS] + "…"
+        encoded = message.encode("utf-8", "backslashreplace")
+        message = encoded[:MAX_MESSAGE_BYTES].decode("utf-8", "ignore")
+        if len(encoded) > MAX_MESSAGE_BYTES:
+            message += "…"
         super().__init__(message)
         self.code = code
         self.message = message
@@ -73,6 +76,11 @@ class ServingError(Exception):
 def invalid(message: str) -> ServingError:
     """An error for a request that cannot be right however often it is sent."""
     return ServingError(Code.INVALID_ARGUMENT, message)
+
+
+def stopping() -> ServingError:
+    """An error for a call that comes, or would have to wait, while the server stops."""
+    return ServingError(Code.UNAVAILABLE, "the server is shutting down")
 
 
 def expired(where: str) -> ServingError:

@@ -67,6 +67,7 @@ class Server:
         self._config = config
         self._stop_once = threading.Lock()
         self._stopped: bool | None = None
+        self._at_rest = False
         self._credentials = grpc_credentials(config.security)
         self._guard = TokenGuard(config.security)
         tls = http_context(config.security)
@@ -118,9 +119,15 @@ class Server:
                 self._stopped = self._stop()
             return self._stopped
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing goes on after ``stop``: no load, and no call that was cut off."""
+        return self._at_rest
+
     def _stop(self) -> bool:
         seconds = self._config.limits.drain_seconds
         self._health.stop()
+        self.manager.stop()
         self._admission.close()
         self._http.stop_listening()
         stopped = self._grpc.stop(seconds)
@@ -128,7 +135,7 @@ class Server:
         stopped.wait(seconds)
         self._http.close()
         self._grpc.close()
-        self.manager.close()
+        self._at_rest = self.manager.close() and idle
         return idle
 
     def _load(self, name: str, number: int, path: Path) -> ServedVersion:

@@ -115,6 +115,23 @@ def write_version(folder: Path, number: int, factor: float = 2.0) -> Path:
     return folder / str(number)
 
 
+def write_endless_version(folder: Path, number: int) -> None:
+    """Writes a version whose only signature, x -> y = x, takes hours."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def endless(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        many = tf.constant(10**12, tf.int64)
+        steps = tf.while_loop(lambda step: step < many, lambda step: (step + 1,), (many * 0,))
+        return {"y": x + tf.cast(steps[0] - many, tf.float32)}
+
+    module = tf.Module()
+    module.endless = endless
+    module.weight = tf.Variable(1.0)
+    staged = folder / f".staging-{number}"
+    tf.saved_model.save(module, str(staged), signatures={"serving_default": endless})
+    os.rename(staged, folder / str(number))
+
+
 def copy_version(source: Path, folder: Path, number: int) -> Path:
     """Puts a copy of a version under another number, complete from the first moment."""
     folder.mkdir(parents=True, exist_ok=True)

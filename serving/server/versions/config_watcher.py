@@ -42,10 +42,8 @@ class ConfigWatcher:
         self._thread.start()
 
     def close(self) -> None:
-        """Stops looking; waits for a look under way."""
+        """Stops looking; a look that waits for new models ends when the manager stops."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def look(self) -> None:
         """Reads the file, and has its models served if it changed."""
@@ -55,7 +53,8 @@ class ConfigWatcher:
                 return
             self._manager.reload(read_models_config(self._path), self._seconds)
         except (OSError, ConfigError, ServingError) as error:
-            self._report(str(error))
+            if not self._stop.is_set():
+                self._report(str(error))
             return
         self._served, self._reported = content, ""
         _LOG.info("serving what %s says now", self._path)

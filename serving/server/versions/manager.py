@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from serving.server.config import ModelSource, VersionsConfig
-from serving.server.errors import Code, ServingError, invalid
+from serving.server.errors import Code, ServingError, invalid, stopping
 from serving.server.metrics import ServingMetrics
 from serving.server.versions.failures import LoadError
 from serving.server.versions.folders import aspired_versions, find_versions
@@ -21,6 +21,9 @@ from serving.server.versions.records import ModelRecord, State, VersionRecord, V
 from serving.server.versions.version import ServedVersion
 
 _LOG = logging.getLogger(__name__)
+
+# A look at the folders is over in less; a load is not waited for.
+_LAST_LOOK_SECONDS = 1.0
 
 Load = Callable[[str, int, Path], ServedVersion]
 
@@ -126,9 +129,8 @@ class Manager:
             ServingError: the label is not known.
         """
         model = self._models.get(name)
-        if model is None:
-            raise ServingError(Code.NOT_FOUND, f"Servable not found for request: Latest({name})")
-        if label not in model.source.labels:
+        # As TensorFlow Serving answers for a model that it does not know, too.
+        if model is None or label not in model.source.labels:
             raise invalid(f"Unrecognized servable version label: {label}")
         return model.source.labels[label]
 
@@ -140,7 +142,7 @@ class Manager:
     def wait_until_ready(self, seconds: float) -> bool:
         """Waits until every model has a version that serves; returns whether that is so."""
         with self._changed:
-            return self._changed.wait_for(
+            return self._wait_for(
                 lambda: all(self._serving.get(name) for name in self._models), seconds
             )
 
@@ -149,7 +151,7 @@ class Manager:
         with self._changed:
             target = self._looks + 2
             self._poll_now.set()
-            return self._changed.wait_for(lambda: self._looks >= target, seconds)
+            return self._wait_for(lambda: self._looks >= target, seconds)
 
     def check_labels(self) -> None:
         """Checks that every label stands for an available version.
@@ -190,9 +192,11 @@ class Manager:
             self._leaving.extend(self._models.values())
             self._models = models
             self._poll_now.set()
-            ready = self._changed.wait_for(
+            ready = self._wait_for(
                 lambda: all(self._serving.get(source.name) for source in sources), seconds
             )
+        if not ready and self._stop.is_set():
+            raise stopping()
         if not ready:
             missing = [source.name for source in sources if not self._serving.get(source.name)]
             raise ServingError(
@@ -223,17 +227,34 @@ class Manager:
                     "that is not in use yet, versions.allow_labels_for_unavailable=true allows it",
                 )
 
-    def close(self) -> None:
-        """Stops looking, and frees every version."""
+    def stop(self) -> None:
+        """Begins no more loads, and ends every wait; what serves goes on."""
         self._stop.set()
         self._poll_now.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> bool:
+        """Stops, and frees every version; calls have had their time to end.
+
+        Returns:
+            Whether nothing is left to be done; if not, a load is under way, which cannot be
+            interrupted. Its version is freed when it ends.
+        """
+        self.stop()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LAST_LOOK_SECONDS)
         with self._changed:
             records = [record for model in self._models.values() for record in model.loaded()]
             self._serving = {}
         for record in records:
-            self._free(record)
+            self._free(record, drain_seconds=0.0)
+        return not self._thread.is_alive()
+
+    def _wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Waits for a condition as long as this manager works; the lock is held."""
+        self._changed.wait_for(lambda: self._stop.is_set() or condition(), seconds)
+        return condition()
 
     def _watch(self) -> None:
         while not self._stop.is_set():
@@ -303,10 +324,15 @@ class Manager:
             )
             return
         with self._changed:
-            record.version = version
-            record.failures = 0
-            record.move(State.AVAILABLE)
-            self._publish()
+            stopped = self._stop.is_set()
+            if not stopped:
+                record.version = version
+                record.failures = 0
+                record.move(State.AVAILABLE)
+                self._publish()
+        if stopped:
+            version.close(0.0)
+            return
         self._metrics.states.put(name, str(number), value=State.AVAILABLE)
         _LOG.info("serving %s version %d, loaded in %.1f s", name, number, time.monotonic() - start)
 
@@ -337,17 +363,17 @@ class Manager:
             record.move(State.UNLOADING)
             self._publish()
         self._metrics.states.put(model.source.name, str(record.number), value=State.UNLOADING)
-        self._free(record)
+        self._free(record, drain_seconds=self._config.drain_seconds)
         with self._lock:
             record.move(State.END)
             model.forget_old()
         self._metrics.states.drop(model.source.name, str(record.number))
         _LOG.info("let go of %s version %d", model.source.name, record.number)
 
-    def _free(self, record: VersionRecord) -> None:
+    def _free(self, record: VersionRecord, *, drain_seconds: float) -> None:
         version, record.version = record.version, None
         if version is not None:
-            version.close(self._config.drain_seconds)
+            version.close(drain_seconds)
 
     def _set(self, model: ModelRecord, number: int, state: State) -> VersionRecord:
         with self._lock:

@@ -95,6 +95,44 @@ def test_it_serves_until_it_is_told_to_stop_and_answers_the_call_under_way(tmp_p
     assert "21.0" not in log
 
 
+def test_it_stops_at_once_while_a_version_is_warmed(tmp_path: Path) -> None:
+    from tests.serving.tiny_models import write_endless_version, write_version
+
+    folder = tmp_path / "ranker"
+    folder.mkdir()
+    write_version(folder, 1)
+    ready = tmp_path / "ready.json"
+    command = [
+        *(sys.executable, "-m", "pipeline.cli", "serve", str(folder), "--ready-file", str(ready)),
+        *("--port", "0", "--rest-port", "0"),
+    ]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            end = time.monotonic() + _START_SECONDS
+            while not ready.is_file():
+                assert process.poll() is None
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            port = json.loads(ready.read_text(encoding="utf-8"))["rest_port"]
+            write_endless_version(folder, 2)
+            while "LOADING" not in ask(port, "/v1/models/ranker"):
+                assert time.monotonic() < end
+            # By now it runs a signature that does not come back.
+            time.sleep(1.0)
+            assert json.loads(ask(port, PREDICT, b'{"instances": [21.0]}')) == {
+                "predictions": [42.0]
+            }
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=60)
+        finally:
+            process.kill()
+
+    assert process.returncode == 0, log
+    assert "serving ranker version 1" in log
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -35,7 +35,7 @@ from tests.serving.server.versions.managed import (
 def test_the_policy_says_which_versions_serve(
     managed: Managed, policy: dict[str, Any], expected: list[int]
 ) -> None:
-    folder = managed.folder("tiny", 1, 2, 3, 12, ".staging-99", "text", "13-copy")
+    folder = managed.folder("tiny", 1, 2, 3, 12, ".staging-99", "text", "13-copy", 10**19)
     (folder / "14").write_text("a file")
 
     manager = managed.start(source(folder, policy=VersionPolicy(**policy)))
@@ -167,7 +167,7 @@ def test_what_is_not_there_is_named(managed: Managed) -> None:
         (lambda: manager.acquire("a"), Code.NOT_FOUND, "Latest(a)"),
         (lambda: manager.acquire("tiny", number=3), Code.NOT_FOUND, "Specific(tiny, 3)"),
         (lambda: manager.acquire("tiny", label="b"), Code.INVALID_ARGUMENT, "b"),
-        (lambda: manager.acquire("a", label="b"), Code.NOT_FOUND, "a"),
+        (lambda: manager.acquire("a", label="b"), Code.INVALID_ARGUMENT, "b"),
         (lambda: manager.status("a"), Code.NOT_FOUND, "a"),
         (lambda: manager.status("tiny", 3), Code.NOT_FOUND, "version 3"),
     ]
@@ -188,3 +188,20 @@ def test_closing_frees_every_version(managed: Managed) -> None:
     assert [version.closed for version in managed.loader.loaded] == [True, True]
     with pytest.raises(ServingError):
         manager.acquire("tiny")
+
+
+def test_closing_does_not_wait_for_a_load_and_frees_its_version_later(managed: Managed) -> None:
+    folder = managed.folder("tiny", 1)
+    manager = managed.start(source(folder))
+    assert manager.wait_until_ready(20)
+    managed.loader.gate = threading.Event()
+    (folder / "2").mkdir()
+    until(lambda: states(manager).get(2) == "LOADING")
+
+    assert manager.close() is False
+
+    assert managed.loader.loaded[0].closed
+    managed.loader.gate.set()
+    until(lambda: len(managed.loader.loaded) == 2 and managed.loader.loaded[1].closed)
+    until(manager.close)
+    assert states(manager)[2] == "LOADING"

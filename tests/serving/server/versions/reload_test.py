@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent import futures
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,29 @@ def test_reload_says_which_model_did_not_come_up(managed: Managed) -> None:
 
     assert "none" in caught.value.message
     assert manager.acquire("tiny").number == 1
+
+
+def test_stopping_ends_the_wait_for_new_models(
+    managed: Managed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = managed.start(source(managed.folder("tiny", 1)))
+    assert manager.wait_until_ready(20)
+    file = tmp_path / "models.config"
+    file.write_text(models_config(("none", managed.root / "none")))
+    watcher = ConfigWatcher(file, manager, 600)
+    with futures.ThreadPoolExecutor(2) as pool:
+        asked = pool.submit(manager.reload, [source(managed.root / "none", "none")], 600)
+        until(lambda: manager.knows("none"))
+        look = pool.submit(watcher.look)
+
+        watcher.close()
+        manager.stop()
+
+        with pytest.raises(ServingError) as caught:
+            asked.result(20)
+        look.result(20)
+    assert caught.value.code is Code.UNAVAILABLE
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_label_in_use_moves_to_available_versions_only(managed: Managed) -> None:
