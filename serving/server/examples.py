@@ -76,15 +76,15 @@ def check_regress(signature: Signature) -> None:
 def classifications(outputs: Arrays, rows: int) -> classification_pb2.ClassificationResult:
     """Turns the outputs of a signature, [rows, classes] each, into the answer of Classify."""
     classes, scores = outputs.get(CLASSES), outputs.get(SCORES)
-    for name, array, kind in ((CLASSES, classes, "O"), (SCORES, scores, "f")):
+    for name, array, dtype in ((CLASSES, classes, np.object_), (SCORES, scores, np.float32)):
         if array is None:
             continue
         if array.ndim != 2:
             raise invalid(
                 f"Expected Tensor shape: [batch_size num_classes] but got {list(array.shape)}"
             )
-        if array.dtype.kind != kind:
-            wanted = "DT_STRING" if kind == "O" else "DT_FLOAT"
+        if array.dtype != dtype:
+            wanted = "DT_STRING" if dtype is np.object_ else "DT_FLOAT"
             raise invalid(f"Expected {name} Tensor of {wanted}. Got: {array.dtype}")
         if array.shape[0] != rows:
             raise invalid(f"Expected {name} output batch size of {rows}. Got: {array.shape[0]}")

@@ -37,6 +37,9 @@ _BY_DTYPE = {
     dtype: (number, field) for number, (field, dtype) in _FIELDS.items() if dtype != np.object_
 }
 _BITS = {types_pb2.DT_HALF, types_pb2.DT_BFLOAT16}
+# What numpy takes: dimensions, and bytes of all sizes but those of 0.
+_MAX_RANK = 64
+_MAX_BYTES = 2**63 - 1
 
 
 def numpy_dtype(number: int) -> np.dtype[Any] | None:
@@ -68,7 +71,7 @@ def to_array(proto: tensor_pb2.TensorProto, name: str, max_bytes: int) -> np.nda
     if entry is None:
         raise invalid(f"input {name!r}: tensors of {type_name(proto.dtype)} are not supported")
     field, dtype = entry
-    shape = _shape(proto, name)
+    shape = _shape(proto, name, dtype.itemsize)
     count = math.prod(shape)
     if count * dtype.itemsize > max_bytes:
         raise invalid(
@@ -110,12 +113,18 @@ def fill_proto(array: np.ndarray, number: int, proto: tensor_pb2.TensorProto) ->
     getattr(proto, entry[1]).extend(flat.tolist())
 
 
-def _shape(proto: tensor_pb2.TensorProto, name: str) -> tuple[int, ...]:
+def _shape(proto: tensor_pb2.TensorProto, name: str, item_bytes: int) -> tuple[int, ...]:
     if proto.tensor_shape.unknown_rank:
         raise invalid(f"input {name!r}: a shape is expected, found an unknown rank")
     shape = tuple(dimension.size for dimension in proto.tensor_shape.dim)
     if any(size < 0 for size in shape):
         raise invalid(f"input {name!r}: sizes of at least 0 are expected, found {list(shape)}")
+    if len(shape) > _MAX_RANK:
+        raise invalid(
+            f"input {name!r}: at most {_MAX_RANK} dimensions are supported, found {len(shape)}"
+        )
+    if math.prod(size or 1 for size in shape) * item_bytes > _MAX_BYTES:
+        raise invalid(f"input {name!r}: no tensor can have the shape {list(shape)}")
     return shape
 
 
@@ -149,9 +158,9 @@ def _from_values(values: Any, dtype: np.dtype[Any], number: int) -> np.ndarray:
         flat = np.empty(len(values), np.object_)
         flat[:] = list(values)
         return flat
+    # half_val and int_val have room for more than these types; what does not fit is cut, as
+    # TensorFlow cuts it.
     if number in _BITS:
-        return np.fromiter(values, np.uint16, len(values)).view(dtype)
-    # int_val also carries narrower integers; what does not fit is cut, as TensorFlow cuts it.
-    return np.fromiter(values, np.int64 if dtype.kind == "i" else dtype, len(values)).astype(
-        dtype, copy=False
-    )
+        return np.fromiter(values, np.int64, len(values)).astype(np.uint16).view(dtype)
+    cut = dtype.kind in "iu" and dtype.itemsize <= 4
+    return np.fromiter(values, np.int64 if cut else dtype, len(values)).astype(dtype, copy=False)

@@ -165,7 +165,12 @@ def dump_plain(value: Mapping[str, Any]) -> bytes:
 def _parse_with_constants(body: bytes, error: orjson.JSONDecodeError) -> Any:
     if any(constant in body for constant in _CONSTANTS):
         try:
-            return json.loads(body)
+            value = json.loads(body)
+            # json lets pass what is half a character, such as "\ud800", and no message can hold.
+            orjson.dumps(value)
+            return value
+        except orjson.JSONEncodeError as halved:
+            raise invalid(f"JSON Parse error: {halved}") from None
         except (ValueError, RecursionError):
             pass
     raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None

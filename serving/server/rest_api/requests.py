@@ -22,7 +22,7 @@ from serving.server.errors import Code, ServingError, invalid
 from serving.server.grpc_api.model_service import model_status
 from serving.server.inference import SIGNATURE_DEF, Inference
 from serving.server.rest_api import bodies as json_api
-from serving.server.signature import DEFAULT_SIGNATURE
+from serving.server.signature import DEFAULT_SIGNATURE, check_method
 from serving.server.versions.manager import Manager
 from serving.server.versions.version import call_on, find_signature
 
@@ -154,6 +154,7 @@ class RestApi:
         with call_on(self._inference.acquire(spec)) as version:
             signature = find_signature(version, name)
             inputs, row_format = json_api.predict_inputs(document, signature)
+            check_method(signature)
             outputs = version.run(signature, signature.complete(inputs), deadline)
         return json_api.predictions(outputs, row_format=row_format)
 

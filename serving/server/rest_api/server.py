@@ -14,7 +14,7 @@ import threading
 from concurrent import futures
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from serving.server.admission import Admission
 from serving.server.config import LimitsConfig
@@ -165,6 +165,7 @@ class HttpServer:
         if (request.content_length or 0) > most:
             raise _Unread(_too_large(most))
         try:
+            await _ask_for_body(request)
             async with asyncio.timeout(self._limits.body_seconds):
                 chunks, size = [], 0
                 while chunk := await request.content.read(_CHUNK):
@@ -232,6 +233,15 @@ class _Protocols(web.Server):
         timer = self._silent.pop(handler, None)
         if timer is not None:
             timer.cancel()
+
+
+async def _ask_for_body(request: web.BaseRequest) -> None:
+    """Tells a client that waits for it, as curl does before a large body, to send the body."""
+    expected = request.headers.get("Expect", "").lower()
+    if expected == "100-continue" and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # Nothing of the answer itself was sent yet.
+        request.writer.output_size = 0
 
 
 def _note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

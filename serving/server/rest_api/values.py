@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ _INT64 = range(-(2**63), 2**63)
 _MOST_FLOAT = float(np.finfo(np.float32).max)
 # A message quotes a value, but not a page of it.
 _QUOTED = 60
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxlong = _REPR.maxother = _QUOTED
 # Far above any tensor's rank, far below what a function may call itself.
 _MAX_RANK = 32
 
@@ -210,7 +213,8 @@ def _wrong_type(value: Any, number: int) -> ServingError:
 
 
 def _quote(value: Any) -> str:
-    text = repr(value)
+    # Nothing is written out that is cut off again; deep nesting would end in a RecursionError.
+    text = _REPR.repr(value)
     return text if len(text) <= _QUOTED else text[:_QUOTED] + "…"
 
 

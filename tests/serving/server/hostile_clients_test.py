@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from tests.serving.server.bounded import (
+    BODY,
     MOST_CALLS,
     PREDICT,
     is_healthy,
@@ -65,6 +66,42 @@ def test_a_silent_connection_is_closed(server: Running) -> None:
 
     assert time.monotonic() - start < 15
     lives(server)
+
+
+def test_a_client_that_asks_first_is_told_to_send_its_body(server: Running) -> None:
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+    with socket.create_connection(("127.0.0.1", server.ports.rest), timeout=20) as connection:
+        connection.sendall(f"{head}Content-Length: {len(BODY)}\r\n\r\n".encode())
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(BODY)
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b'{"predictions":[2.0]}')
+
+    # It need not send what is refused anyway.
+    refusal = exchange(server.ports.rest, f"{head}Content-Length: 999999\r\n\r\n".encode())
+    assert refusal.startswith(b"HTTP/1.1 413")
+
+
+_DEEP = b'{"a":' * 1000 + b"1" + b"}" * 1000
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "words"),
+    [
+        ("predict", b'{"inputs": {"x": [1, ' + _DEEP + b"]}}", ["'x'", "float32"]),
+        ("predict", b'{"signature_name": "\\ud800", "inputs": NaN}', ["surrogates"]),
+        ("predict", b'{"inputs": {"names": "\\ud800", "ids": NaN}}', ["surrogates"]),
+        ("regress", b'{"examples": [{"\\ud800": NaN}]}', ["surrogates"]),
+    ],
+)
+def test_bodies_that_no_message_can_quote_are_refused(
+    server: Running, method: str, body: bytes, words: list[str]
+) -> None:
+    status, answer = server.rest("POST", f"/v1/models/tiny:{method}", body)
+
+    assert status == 400
+    assert all(word in answer["error"] for word in words), answer
 
 
 def test_slow_clients_take_no_thread_from_others(server: Running) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -9,6 +10,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.server.errors import Code, ServingError
+from serving.server.examples import classifications
 from serving.server.signature import CLASSIFY_METHOD, REGRESS_METHOD
 from tests.serving.server.grpc_api.refusals import refused
 from tests.serving.servers import Running
@@ -32,6 +35,14 @@ def test_classify_pairs_labels_with_scores(server: Running) -> None:
     ]
     assert found == [[("no", 0.75), ("yes", 0.25)], [("no", 0.0), ("yes", 1.0)]]
     assert response.model_spec.signature_name == "classify"
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_scores_of_another_type_are_refused(dtype: type) -> None:
+    with pytest.raises(ServingError, match="DT_FLOAT") as caught:
+        classifications({"scores": np.zeros((1, 2), dtype)}, 1)
+
+    assert caught.value.code is Code.INVALID_ARGUMENT
 
 
 def test_classify_without_labels_gives_scores_alone(server: Running) -> None:

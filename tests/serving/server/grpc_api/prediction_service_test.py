@@ -87,6 +87,7 @@ def test_predict_runs_a_signature_whose_output_has_no_rows(server: Running) -> N
         ({"model": "other"}, "NOT_FOUND", ["Servable not found", "Latest(other)"]),
         ({"version": 9}, "NOT_FOUND", ["Servable not found", "Specific(tiny, 9)"]),
         ({"label": "stable"}, "INVALID_ARGUMENT", ["label", "stable"]),
+        ({"model": "other", "label": "new"}, "INVALID_ARGUMENT", ["label", "new"]),
     ],
 )
 def test_a_model_that_is_not_there(
@@ -165,6 +166,13 @@ def broken_tensor(kind: str) -> tf.make_tensor_proto:
         tensor.float_val.extend([1.0, 2.0, 3.0])
     elif kind == "no values":
         tensor.ClearField("tensor_content")
+    elif kind == "nothing of a size beyond all":
+        tensor.ClearField("tensor_content")
+        tensor.tensor_shape.dim[0].size = 0
+        tensor.tensor_shape.dim.add().size = 1 << 62
+    elif kind == "65 dimensions":
+        for _ in range(64):
+            tensor.tensor_shape.dim.add().size = 1
     return tensor
 
 
@@ -179,6 +187,8 @@ def broken_tensor(kind: str) -> tf.make_tensor_proto:
         "a shape of terabytes",
         "too many values",
         "no values",
+        "nothing of a size beyond all",
+        "65 dimensions",
     ],
 )
 def test_a_broken_tensor_is_named(server: Running, kind: str) -> None:
@@ -189,6 +199,15 @@ def test_a_broken_tensor_is_named(server: Running, kind: str) -> None:
 
     assert code == "INVALID_ARGUMENT"
     assert "'x'" in text
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "😀"])
+def test_an_error_that_quotes_much_keeps_its_code(server: Running, letter: str) -> None:
+    code, text = refused(server.prediction.Predict, predict_request({"x": [1.0]}, 9000 * letter))
+
+    assert code == "FAILED_PRECONDITION"
+    assert letter in text
+    assert len(text.encode()) < 2100
 
 
 def test_a_tensor_may_leave_out_what_repeats_its_last_value(server: Running) -> None:
