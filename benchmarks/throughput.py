@@ -135,7 +135,7 @@ def work(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from benchmarks.workload import Workload, make_step
     from models.inputs import make_dataset
-    from models.training import padded_events
+    from models.length_groups import padded_events
 
     imported = _resident_mb()
     workload = Workload(batch_size=arguments.batch_size)

@@ -16,6 +16,7 @@ from models.alignment import right_aligned_mask
 from models.backbones.config import Position
 from models.capabilities import Backbone
 from models.config import ModelConfig
+from models.length_groups import cut_by_length
 from models.plan import WINDOW_END, WINDOW_START
 
 Features: TypeAlias = Mapping[str, tf.Tensor | tf.RaggedTensor]
@@ -85,16 +86,14 @@ def make_groups(inputs: Features, lengths: tf.Tensor, groups: int) -> list[Packe
     Args:
         inputs: a packed batch.
         lengths: events of each record, [records].
-        groups: number of groups, of equally many records.
+        groups: number of groups.
     """
     start, end = inputs[WINDOW_START], inputs[WINDOW_END]
     rows = end.with_values(tf.range(tf.size(end.values, tf.int64)))
-    count = tf.shape(lengths)[0]
-    order = tf.argsort(lengths, stable=True)
-    cuts = count * tf.range(groups + 1) // groups
+    cut = cut_by_length(lengths, groups)
     made = []
     for group in range(groups):
-        records = order[cuts[group] : cuts[group + 1]]
+        records = cut.rows(group)
         places = tf.gather(rows, records).to_tensor(-1)
         flat = tf.reshape(places, [-1])
         made.append(

@@ -18,6 +18,7 @@ from models.embedding_widths import table_widths
 from models.embeddings import StackedEmbedding
 from models.layers.candidates import group_by_user, repeat_for_candidates, ungroup
 from models.layers.masking import masked_mean
+from models.length_groups import cut_by_length
 from models.mixed_embedding import MixedEmbedding
 from models.packing import (
     PackedGroup,
@@ -251,11 +252,10 @@ class Ranker(tfrs.Model):
                 return tf.gather(per_candidate, chosen)
             return ungroup(tf.gather(group_by_user(per_candidate, batch), chosen))
 
-        order = tf.argsort(lengths, stable=True)
-        cuts = batch * tf.range(self.length_groups + 1) // self.length_groups
+        groups = cut_by_length(lengths, self.length_groups)
         results = []
         for group in range(self.length_groups):
-            chosen = order[cuts[group] : cuts[group + 1]]
+            chosen = groups.rows(group)
             group_items = ItemVectors(
                 target=gather(items.target, chosen),
                 rows=items.rows,
@@ -272,7 +272,7 @@ class Ranker(tfrs.Model):
                     shared_history,
                 )
             )
-        back = tf.math.invert_permutation(order)
+        back = tf.math.invert_permutation(groups.order)
         return HistoryResults(
             *(
                 None if pieces[0] is None else gather(tf.concat(pieces, axis=0), back)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from models import metrics
 from models.config import LearningRateSchedule
 from models.inputs import count_records, make_dataset, make_parser, records_per_batch
+from models.length_groups import padded_events
 from models.monitor import TrainingMonitor
 from models.packing import count_events, is_packed, packed_positions, reads_windows
 from models.plan import USER_GROUP
@@ -339,21 +340,6 @@ class TrainingLoop:
 
     def _score_replica(self, batch: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return self.ranker(batch, training=False), batch[features.LABEL], batch[USER_GROUP]
-
-
-def padded_events(lengths: tf.Tensor, groups: int) -> tf.Tensor:
-    """Counts the positions that a batch of histories takes in its length groups.
-
-    Args:
-        lengths: events of each row, int64 [rows].
-        groups: the rows in order of length are cut in so many groups of equal size, each padded
-            to its longest row, to one event at least.
-    """
-    rows = tf.size(lengths, tf.int64)
-    ordered = tf.concat([tf.sort(lengths), tf.zeros([1], tf.int64)], axis=0)
-    cuts = rows * tf.range(groups + 1, dtype=tf.int64) // groups
-    longest = tf.gather(ordered, tf.maximum(cuts[1:] - 1, 0))
-    return tf.reduce_sum((cuts[1:] - cuts[:-1]) * tf.maximum(longest, 1))
 
 
 def check_classes(rows: int, positives: int, *, split: str) -> None:

@@ -154,13 +154,15 @@ def check_groups(section: Section) -> None:
     if section.get("length_groups") == 1:  # all that this section accepts
         return
     grouped = make_ranker(section, length_groups=3)
-    np.testing.assert_allclose(grouped(batch), expected, atol=2e-5)
-    for one, other in zip(
-        gradients(whole, batch, training=False),
-        gradients(grouped, batch, training=False),
-        strict=True,
-    ):
-        np.testing.assert_allclose(other, one, rtol=1e-4, atol=2e-5)
+    alike = batch_of(whole.plan, [3, 3])  # one group has all of it, the others nothing
+    for rows in (batch, alike):
+        np.testing.assert_allclose(grouped(rows), whole(rows), atol=2e-5)
+        for one, other in zip(
+            gradients(whole, rows, training=False),
+            gradients(grouped, rows, training=False),
+            strict=True,
+        ):
+            np.testing.assert_allclose(other, one, rtol=1e-4, atol=2e-5)
 
 
 # One backbone of each kind: a single branch, two branches, latent queries.

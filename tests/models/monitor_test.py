@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from models.monitor import TrainingMonitor, memory_mb
 from models.tally import Tally
-from models.training import padded_events
 
 STEP = Tally(
     steps=1, examples=100, positives=20, loss=50.0, events=600, padded_events=800, seconds=2.0,
@@ -29,21 +28,6 @@ def test_tallies_add_up() -> None:
     assert tally.input_wait_share == pytest.approx(0.25)
     assert tally.mean_loss == pytest.approx(0.5)
     assert Tally().padding_share == 0.0
-
-
-@pytest.mark.parametrize(
-    ("lengths", "groups", "expected"),
-    [
-        ([5, 1, 2, 8], 1, 32),
-        ([5, 1, 2, 8], 2, 2 * 2 + 2 * 8),
-        ([5, 1, 2, 8], 4, 16),
-        ([0, 0, 0], 2, 3),
-        ([7, 3], 4, 10),
-        ([], 2, 0),
-    ],
-)
-def test_padding_is_that_of_the_groups(lengths: list[int], groups: int, expected: int) -> None:
-    assert int(padded_events(tf.constant(lengths, tf.int64), groups)) == expected
 
 
 def test_a_line_a_minute_and_scalars_for_tensorboard(
