@@ -38,6 +38,7 @@ from pipeline.prepare import (
     FAILED_DEAD_LETTER,
     PIPELINE,
     SNAPSHOTS,
+    TRANSFORM_SOURCES,
     Prepared,
     source_hash,
 )
@@ -53,17 +54,6 @@ _EVALUATION_SOURCES = (
     "models/metrics.py",
 )
 _TRAINER_SOURCES = ("models", "components/trainer")
-_TRANSFORM_SOURCES = (
-    "models/transform.py",
-    "models/embedding_widths.py",
-    "models/hashing.py",
-    "models/id_ledger.py",
-    "models/moments.py",
-    "models/plan.py",
-    "models/config.py",
-    "components/transform",
-    "beam_jobs/encode.py",
-)
 
 
 def create_pipeline(prepared: Prepared, run_id: str, beam_args: Sequence[str]) -> Pipeline:
@@ -246,7 +236,7 @@ def _custom_config(prepared: Prepared, *, for_transform: bool) -> dict[str, str]
         "model": to_plain(model),
         "train": to_plain(train),
         "source_hash": source_hash(
-            "schemas", *(_TRANSFORM_SOURCES if for_transform else _TRAINER_SOURCES)
+            "schemas", *(TRANSFORM_SOURCES if for_transform else _TRAINER_SOURCES)
         ),
     }
     if not for_transform:

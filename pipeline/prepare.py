@@ -30,6 +30,18 @@ CHECKPOINTS = "checkpoints"
 FAILED_DEAD_LETTER = "failed_dead_letter.jsonl"
 PIPELINE = "pipeline"
 
+TRANSFORM_SOURCES = (
+    "models/transform.py",
+    "models/embedding_widths.py",
+    "models/hashing.py",
+    "models/id_ledger.py",
+    "models/moments.py",
+    "models/plan.py",
+    "models/config.py",
+    "components/transform",
+    "beam_jobs/encode.py",
+)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -119,7 +131,7 @@ def find_schema(config: RunConfig, description: DatasetDescription) -> Path:
     Raises:
         InputError: there is none.
     """
-    source = Path(config.data.schema or CURATED / f"{description.name}.pbtxt")
+    source = schema_source(config, description)
     if not source.exists():
         raise InputError(
             f"data.schema: {source} does not exist; `lengthwise data propose-schema CONFIG "
@@ -135,6 +147,11 @@ def find_schema(config: RunConfig, description: DatasetDescription) -> Path:
         temporary.write_bytes(content)
         os.replace(temporary, copy)
     return copy
+
+
+def schema_source(config: RunConfig, description: DatasetDescription) -> Path:
+    """Returns where the curated schema of a run should be."""
+    return Path(config.data.schema or CURATED / f"{description.name}.pbtxt")
 
 
 def find_warm_start(config: RunConfig, fingerprint: str) -> str:

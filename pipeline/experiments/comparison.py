@@ -28,7 +28,6 @@ _T = (
     2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
     2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
 )  # fmt: skip
-_NORMAL = 1.9600
 
 Interval = tuple[float, float]
 
@@ -49,7 +48,7 @@ class Difference:
 
     @property
     def mean(self) -> float:
-        """Mean over seeds."""
+        """Mean over seeds; NaN where the metric is not defined on the slice."""
         return statistics.mean(self.by_seed)
 
 
@@ -241,7 +240,8 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     if len(values) < 2 or not all(math.isfinite(value) for value in values):
         return None
     freedom = len(values) - 1
-    quantile = _T[freedom - 1] if freedom <= len(_T) else _NORMAL
+    # With more degrees of freedom the quantile is smaller, by 4 % at most.
+    quantile = _T[min(freedom, len(_T)) - 1]
     mean = statistics.mean(values)
     half = quantile * statistics.stdev(values) / math.sqrt(len(values))
     return mean - half, mean + half

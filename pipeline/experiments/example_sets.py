@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.experiments.grid import Cell, digest
-from pipeline.experiments.row_facts import RowFacts
+from schemas.loading import to_plain
 from schemas.writing import write_text
 
 FOLDER = "examples"
@@ -22,10 +22,9 @@ _SOURCES = (
     "components/example_gen",
     "components/schema_gate",
     "components/sequence_profile",
-    "components/transform",
-    "models/hashing.py",
-    "models/id_ledger.py",
-    "models/transform.py",
+    "components/columns.py",
+    "pipeline/experiments/row_facts.py",
+    "pipeline/experiments/scored_rows.py",
 )
 
 
@@ -35,7 +34,7 @@ class ExampleSet:
 
     Attributes:
         key: of the cells that it is for, see :attr:`pipeline.experiments.grid.Cell.example_key`.
-        stamp: identifies the sources and raw files it was built from.
+        stamp: identifies what it was built from, see :func:`stamp_of`.
         train_files: pattern of the transformed examples to train on.
         validation_files: pattern of those to choose the epoch on.
         test_rows: file of the transformed test split, see
@@ -73,18 +72,25 @@ def set_folder(root: Path, key: str) -> Path:
 
 
 def stamp_of(cell: Cell) -> str:
-    """Identifies the sources and raw files that the cell's example set is built from."""
+    """Identifies what a cell's example set is built from beside its settings.
+
+    That is the sources, the dataset description, the raw files, the schema and the snapshot.
+    """
     # It comes with Beam, which a report does without.
-    from pipeline.prepare import source_hash
+    from pipeline.prepare import TRANSFORM_SOURCES, schema_source, source_hash
 
     data = cell.config.data
+    folders = [data.path, *([data.snapshot] if data.snapshot != "none" else [])]
+    files = [path for folder in folders for path in sorted(Path(folder).rglob("*"))]
+    files.append(schema_source(cell.config, cell.description))
     # The content decides in the pipeline's cache; size and time decide whether to ask it.
-    files = [
-        (str(path.relative_to(data.path)), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(Path(data.path).rglob("*"))
+    found = [
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in files
         if path.is_file()
     ]
-    return digest([files, source_hash(*_SOURCES), list(RowFacts.__dataclass_fields__)])
+    sources = source_hash(*_SOURCES, *TRANSFORM_SOURCES)
+    return digest([found, sources, to_plain(cell.description)])
 
 
 def check_inputs(cells: Iterable[Cell]) -> None:

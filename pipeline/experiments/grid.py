@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,7 @@ def load_grid(
             problems += [f"{path}: models.{name}: {line}" for line in str(error).splitlines()]
     if problems:
         raise ConfigError("\n".join(problems))
+    _check_buckets(path, cells.values())
     roots = {cell.config.run.root for cell in cells.values()}
     if len(roots) > 1:
         raise ConfigError(f"{path}: run.root must be the same for all models, found {roots}")
@@ -175,6 +176,16 @@ def load_grid(
         cells=cells,
         root=Path(roots.pop()).resolve(),
     )
+
+
+def _check_buckets(path: Path, cells: Collection[Cell]) -> None:
+    for key in ("length_edges", "density_edges"):
+        found = {getattr(cell.config.data, key) for cell in cells}
+        if len(found) > 1:
+            raise ConfigError(
+                f"{path}: data.{key} must be the same for all models, which the tables compare by "
+                f"bucket, found {sorted(map(list, found))}"
+            )
 
 
 def make_cell(model: str, config: RunConfig) -> Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.experiments.results import ResultsFile
 from pipeline.experiments.run import DIAGNOSTICS_FILE, Places, duration
 from pipeline.experiments.slices import DIMENSIONS, ONE_HISTORY, OVERALL
 from pipeline.experiments.tables import (
+    difference_text,
     interval_text,
     markdown,
     mean_text,
@@ -201,8 +203,8 @@ def _difference_table(comparisons: Sequence[SliceComparison], notes: Sequence[st
         line.append(str(len(one.seeds)))
         for metric in _TITLES:
             found = one.differences[metric]
-            line += [f"{found.mean:+.4f}", *map(interval_text, _intervals(found))]
-        line.append(" ".join(f"{value:+.4f}" for value in one.differences["auc"].by_seed))
+            line += [difference_text(found.mean), *map(interval_text, _intervals(found))]
+        line.append(" ".join(map(difference_text, one.differences["auc"].by_seed)))
         lines.append([*line, "**AUC below**" if one.is_below else ""])
     text = (
         "\n## Paired differences\n\n"
@@ -260,7 +262,7 @@ def _difference_lines(comparisons: Sequence[SliceComparison]) -> list[dict[str, 
                     "metric": metric,
                     "seeds": " ".join(map(str, one.seeds)),
                     "by_seed": " ".join(f"{value:.6f}" for value in found.by_seed),
-                    "mean": found.mean,
+                    "mean": found.mean if math.isfinite(found.mean) else None,
                     "seeds_low": seeds[0],
                     "seeds_high": seeds[1],
                     "users_low": users[0],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,11 @@ def mean_text(values: Sequence[float | None], *, digits: int = 4) -> str:
         return "-"
     mean = f"{statistics.mean(known):.{digits}f}"
     return f"{mean} ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else mean
+
+
+def difference_text(value: float) -> str:
+    """Returns a number with its sign; - where it is not defined."""
+    return f"{value:+.4f}" if math.isfinite(value) else "-"
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:

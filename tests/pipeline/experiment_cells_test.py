@@ -151,6 +151,26 @@ def test_an_example_set_is_used_until_its_raw_files_change(tmp_path: Path) -> No
     assert find_set(grid.root, cell) is None
 
 
+def test_an_example_set_is_used_until_description_schema_or_snapshot_change(
+    tmp_path: Path,
+) -> None:
+    files = {name: tmp_path / name for name in ("schema.pbtxt", "snapshot/events.parquet")}
+    for file in files.values():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("1")
+    data = {"data.schema": str(files["schema.pbtxt"]), "data.snapshot": str(tmp_path / "snapshot")}
+    cell = load_grid(write_grid(tmp_path, set=data), seeds=[1]).cells["din", 1]
+    before = real_stamp_of(cell)
+    assert real_stamp_of(cell) == before
+    later = dataclasses.replace(cell.description.log, timezone="Asia/Tokyo")
+    moved = dataclasses.replace(cell.description, log=later)
+    stamps = {before, real_stamp_of(dataclasses.replace(cell, description=moved))}
+    for file in files.values():
+        file.write_text("12")
+        stamps.add(real_stamp_of(cell))
+    assert len(stamps) == 4
+
+
 def test_a_worker_that_dies_leaves_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

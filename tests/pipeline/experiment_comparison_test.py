@@ -98,6 +98,14 @@ def test_the_t_interval_is_scipys(count: int) -> None:
     assert t_interval(list(values)) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
+def test_the_t_interval_of_many_seeds_is_not_too_narrow() -> None:
+    values = np.random.default_rng(60).normal(0.01, 0.02, 60)
+    low, high = stats.t.interval(0.95, 59, loc=values.mean(), scale=stats.sem(values))
+    found = t_interval(list(values))
+    assert found is not None
+    assert 1 <= (found[1] - found[0]) / (high - low) < 1.04
+
+
 def test_no_t_interval_of_one_seed_or_of_a_metric_that_is_not_there() -> None:
     assert t_interval([0.1]) is None
     assert t_interval([0.1, math.nan]) is None

@@ -145,6 +145,12 @@ def test_one_root_for_all_models(tmp_path: Path) -> None:
         load_grid(write_grid(tmp_path, models=models))
 
 
+def test_one_set_of_buckets_for_all_models(tmp_path: Path) -> None:
+    models: dict[str, Any] = {"a": {}, "b": {"set": {"data.length_edges": [5, 50]}}}
+    with pytest.raises(ConfigError, match=r"data\.length_edges must be the same .*\[5, 50\]"):
+        load_grid(write_grid(tmp_path, models=models))
+
+
 @pytest.mark.parametrize("arguments", [{"only": ["z"]}, {"overrides": ["train.seed=3"]}])
 def test_wrong_choices_are_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"--only 'z'|use --seeds"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,26 @@ def test_a_model_that_is_worse_is_marked(grid: Grid) -> None:
     finish(grid, grid.cells["din", 1], facts, 0.5)
     text, _ = report_of(grid)
     assert line_of(text, "din", "pooled", "overall")[-1] == "**AUC below**"
+
+
+def test_a_slice_of_one_class_has_no_auc_to_compare(grid: Grid) -> None:
+    facts = make_facts()
+    long = facts.length_bucket == "10+"
+    facts = dataclasses.replace(facts, label=np.where(long, 0, facts.label).astype(np.float32))
+    finish(grid, grid.cells["pooled", 1], facts, 1.0)
+    finish(grid, grid.cells["din", 1], facts, 1.5)
+    text, folder = report_of(grid)
+    assert "nan" not in text
+    line = line_of(text, "din", "pooled", "length 10+")
+    assert line[5:11] == ["-"] * 6
+    assert line[11].startswith(("+", "-0."))
+    assert line[14:] == ["-", ""]
+    with (folder / "differences.csv").open(encoding="utf-8") as stream:
+        means = {
+            row["metric"]: row["mean"] for row in csv.DictReader(stream) if row["bucket"] == "10+"
+        }
+    assert (means["auc"], means["gauc"]) == ("", "")
+    assert float(means["log_loss"])
 
 
 def test_lost_predictions_are_said_and_the_rest_is_shown(grid: Grid) -> None:
