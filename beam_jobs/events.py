@@ -19,8 +19,11 @@ from beam_jobs.columns import ordinals
 from beam_jobs.config import Freshness, HistoryProtocol
 from beam_jobs.normalise import local_days
 from schemas.dataset import DatasetDescription
+from schemas.features import MISSING_INT
 
 ORIGIN = "origin"
+
+_CARRIED_NO_ITEM = f"item: a carried event has {MISSING_INT}, which stands for no item"
 
 
 class Origin(enum.IntEnum):
@@ -121,7 +124,8 @@ def clean_events(events: pa.Table, bounds: Bounds) -> CleanEvents:
     """Sorts the events of a shard and rejects late, too new and duplicate rows.
 
     A row of the log may be a duplicate of one that an earlier run saw, since a snapshot carries
-    all events at its last time.
+    all events at its last time. A carried event of the item that stands for none is rejected like
+    such a row of the log, which :mod:`beam_jobs.normalise` has put aside.
 
     Args:
         events: log rows and carried events in any order, with ``origin``.
@@ -129,12 +133,16 @@ def clean_events(events: pa.Table, bounds: Bounds) -> CleanEvents:
     """
     time = np.asarray(events.column("time"))
     is_log = np.asarray(events.column(ORIGIN)) == Origin.LOG
-    late = is_log & (time < bounds.late)
-    beyond = is_log & (time >= bounds.end)
-    rejected = [_with_reason(events, late, "late"), _with_reason(events, beyond, "after_end")]
-    counts = Counter({"rejected:late": int(late.sum()), "rejected:after_end": int(beyond.sum())})
-    if late.any() or beyond.any():
-        events = events.filter(pa.array(~(late | beyond)))
+    reasons = {
+        "late": is_log & (time < bounds.late),
+        "after_end": is_log & (time >= bounds.end),
+        _CARRIED_NO_ITEM: _has_no_item(events),
+    }
+    rejected = [_with_reason(events, mask, reason) for reason, mask in reasons.items()]
+    counts = Counter({f"rejected:{reason}": int(mask.sum()) for reason, mask in reasons.items()})
+    out = np.logical_or.reduce(list(reasons.values()))
+    if out.any():
+        events = events.filter(pa.array(~out))
 
     events, keys = sort_events(events)
     same = np.zeros(events.num_rows, bool)
@@ -148,6 +156,13 @@ def clean_events(events: pa.Table, bounds: Bounds) -> CleanEvents:
         place = events.schema.get_field_index("action")
         events = events.set_column(place, "action", pa.array(action, pa.int8()))
     return CleanEvents(events.combine_chunks(), pa.concat_tables(rejected), +counts)
+
+
+def _has_no_item(events: pa.Table) -> np.ndarray:
+    item = events.column("item")
+    if not pa.types.is_integer(item.type):
+        return np.zeros(events.num_rows, bool)
+    return np.asarray(item) == MISSING_INT
 
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:

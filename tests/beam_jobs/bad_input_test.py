@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -153,6 +154,44 @@ def test_the_id_that_stands_for_no_item_goes_to_the_dead_letter(tmp_path: Path) 
     assert report.counts[f"rejected:{reason}"] == 1
     ((found, row),) = dead_letters(tmp_path / "out" / "dead_letter.jsonl")
     assert (found, row["iid"]) == (reason, -1)
+
+
+def test_a_carried_event_of_no_item_goes_to_the_dead_letter_too(tmp_path: Path) -> None:
+    """From a prior history, and from a snapshot of a version that took such rows."""
+    prior = [{"uid": 1, "seen": [5, -1, 6], "clicks": [], "likes": [], "total": 9}]
+    rows = [*anchors(), impression(1, 7, 3 * DAY)]
+    write_log(tmp_path / "raw", rows, prior=prior)
+    first = run_job(
+        describe(),
+        configure(tmp_path / "raw", **STRICT),
+        tmp_path / "out",
+        snapshot_output=tmp_path / "snapshot",
+    )
+    (example,) = [e for e in decoded(tmp_path / "out")["test"] if e["user_id"] == [1]]
+    assert example["history_item_id"] == [5, 6]
+    assert example["history_length_total"] == [8]
+
+    for path in (tmp_path / "snapshot").glob("events-*.parquet"):
+        events = pq.read_table(path)
+        place = events.schema.get_field_index("item")
+        spoilt = pc.if_else(pc.equal(events.column("item"), 6), -1, events.column("item"))
+        pq.write_table(events.set_column(place, "item", spoilt), path)
+    later = [impression(user, 8, 4 * DAY, user) for user in (0, 1)]
+    write_log(tmp_path / "next", later)
+    second = run_job(
+        describe(),
+        configure(tmp_path / "next", **STRICT, allow_empty=["train", "validation"]),
+        tmp_path / "out2",
+        snapshot=tmp_path / "snapshot",
+    )
+    (example,) = [e for e in decoded(tmp_path / "out2")["test"] if e["user_id"] == [1]]
+    assert example["history_item_id"] == [5, 7]
+
+    reason = "item: a carried event has -1, which stands for no item"
+    for report, output in ((first, "out"), (second, "out2")):
+        assert report.counts[f"rejected:{reason}"] == 1
+        ((found, row),) = dead_letters(tmp_path / output / "dead_letter.jsonl")
+        assert (found, row["user"], row["item"]) == (reason, 1, -1)
 
 
 def test_a_nan_label_goes_to_the_dead_letter(tmp_path: Path) -> None:
