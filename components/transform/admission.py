@@ -138,13 +138,14 @@ def _log(decision: Decision, expiry_days: int) -> None:
     for name, counts in decision.counts.items():
         _LOG.info(
             "vocabulary %s: %d ids admitted, %d of them new; %d kept; %d expired, not seen for "
-            "%d days; %d wait for admission",
+            "%d %s; %d wait for admission",
             name,
             counts.admitted,
             counts.new,
             counts.kept,
             counts.expired,
             expiry_days,
+            "day" if expiry_days == 1 else "days",
             counts.waiting,
         )
 

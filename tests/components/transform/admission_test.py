@@ -16,9 +16,10 @@ import tensorflow_transform as tft
 from google.protobuf import text_format
 from tfx.types import standard_artifacts
 
+from components.transform import admission
 from components.transform.executor import Executor
 from models.hashing import COLLISIONS_FILE
-from models.id_ledger import MILLISECONDS_A_DAY, REPORT_FILE
+from models.id_ledger import MILLISECONDS_A_DAY, REPORT_FILE, SCHEMA, Decision, IdCounts
 from models.warm_start_index import LEDGER_FILE
 from tests.models import fixtures
 
@@ -166,3 +167,13 @@ def transformed(graph: Path) -> list[dict[str, list[int]]]:
 def bucket(value: str | int, buckets: int) -> int:
     """FarmHash's fingerprint, by the package of that name."""
     return int(farmhash.fingerprint64(str(value)) % buckets)
+
+
+@pytest.mark.parametrize(("days", "told"), [(1, "1 day;"), (2, "2 days;")])
+def test_the_log_counts_days_as_people_do(
+    days: int, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = IdCounts(admitted=1, kept=1, new=0, expired=0, waiting=0)
+    with caplog.at_level(logging.INFO):
+        admission._log(Decision(SCHEMA.empty_table(), {}, {"item_id": counts}), days)
+    assert f"not seen for {told}" in caplog.text
