@@ -6,7 +6,8 @@ A strategy over several workers must be made before TensorFlow does anything els
 has already transformed the examples; so each worker trains in a new process. The folder holds
 ``training.json`` with ``target`` and ``arguments``; ``target(arguments, strategy, folder)`` is
 called, and what it returns is written to ``outcome.json``, with an error to ``error``. Records of
-the progress logger go to ``progress.jsonl``. The process ends when its standard input does.
+the progress logger go to ``progress.jsonl``. The process ends when its standard input does, and
+removes the folder then.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import importlib
 import json
 import logging
 import os
+import shutil
 import sys
 import threading
 import traceback
@@ -75,7 +77,7 @@ class _ProgressWriter(logging.Handler):
 
 def main(folder: Path) -> int:
     """Trains as ``training.json`` says."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=[folder], daemon=True).start()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -113,9 +115,11 @@ def _write_outcome(folder: Path, outcome: dict[str, Any]) -> None:
     write_text(folder / OUTCOME_FILE, json.dumps(outcome))
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(folder: Path) -> None:
     while sys.stdin.buffer.read(1):
         pass
+    # Whoever made it was killed, and cannot.
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 

@@ -154,6 +154,7 @@ def _start(training: Training, cluster: Cluster, scratch: Path) -> subprocess.Po
             **os.environ,
             TF_CONFIG: cluster.tf_config,
             "PYTHONPATH": path,
+            "TMPDIR": str(scratch),
             "TF_USE_LEGACY_KERAS": "1",
         },
     )

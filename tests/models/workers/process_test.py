@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from models.workers.process import OUTCOME_FILE, TRAINING_FILE
@@ -43,6 +44,11 @@ def give_back(arguments: str, strategy: None, folder: str) -> str:
     return arguments
 
 
+def wait(arguments: str, strategy: None, folder: str) -> None:
+    Path(folder, "waiting").touch()
+    time.sleep(60)
+
+
 def fail(arguments: str, strategy: None, folder: str) -> str:
     raise ValueError(arguments)
 
@@ -53,3 +59,20 @@ def test_a_result_stands_when_another_worker_has_gone_first(tmp_path: Path) -> N
 
 def test_an_error_of_the_training_is_the_outcome(tmp_path: Path) -> None:
     assert run(tmp_path, f"{__name__}.fail") == (1, {"error": "ours", "type": "ValueError"})
+
+
+def test_its_folder_goes_with_whoever_started_it(tmp_path: Path) -> None:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    content = {"target": f"{__name__}.wait", "arguments": ""}
+    (folder / TRAINING_FILE).write_text(json.dumps(content), encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder)], stdin=subprocess.PIPE, cwd=Path.cwd()
+    )
+    while not (folder / "waiting").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(timeout=60) == 1
+    assert not folder.exists()

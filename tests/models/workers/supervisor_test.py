@@ -154,6 +154,16 @@ def test_it_returns_the_result_and_passes_progress_on(
     assert sign.state is State.DONE
 
 
+def test_temporary_files_of_the_training_process_go_with_its_folder(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(command: list[str], env: dict[str, str], **_: Any) -> str:
+        return env["TMPDIR"]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    assert supervisor._start(*two(board), tmp_path) == str(tmp_path)
+
+
 def test_an_error_of_its_own_names_this_worker_and_is_shown_to_the_others(
     board: Board, child: Script
 ) -> None:
