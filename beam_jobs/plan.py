@@ -106,6 +106,11 @@ def input_fingerprint(plan: Plan) -> str:
     return f"{log.hexdigest()}-{digest.hexdigest()}"
 
 
+def log_fingerprint(fingerprint: str) -> str:
+    """Returns the part of :func:`input_fingerprint` that is of the log alone."""
+    return fingerprint.partition("-")[0]
+
+
 def snapshot_fingerprint(folder: str) -> str:
     """Identifies the bytes of a snapshot, whose folder may be renewed in place or be a link."""
     digest = hashlib.blake2b(digest_size=16)
@@ -141,8 +146,8 @@ def latest_snapshot(root: str, fingerprint: str) -> str | None:
         if STAGING not in metadata.path
     ]
     manifests = {folder: read_manifest(folder) for folder in folders}
-    day = fingerprint.partition("-")[0]
-    own = [f for f in folders if manifests[f].fingerprint.partition("-")[0] == day]
+    day = log_fingerprint(fingerprint)
+    own = [f for f in folders if log_fingerprint(manifests[f].fingerprint) == day]
     if own:
         return manifests[max(own)].parent
     folders = [f for f in folders if not FileSystems.exists(FileSystems.join(f, REFUSED))]

@@ -13,6 +13,7 @@ from beam_jobs.plan import (
     Plan,
     input_fingerprint,
     latest_snapshot,
+    log_fingerprint,
     make_plan,
     snapshot_fingerprint,
     with_snapshot,
@@ -157,8 +158,8 @@ def schema_source(config: RunConfig, description: DatasetDescription) -> Path:
 def find_warm_start(config: RunConfig, fingerprint: str) -> str:
     """Resolves ``train.warm_start``: none, latest or a path.
 
-    ``latest`` passes over models of this very log, so that a run that is repeated starts where it
-    started, and over versions that keep no weights.
+    ``latest`` is the newest version that keeps its weights, but one older than any of this very
+    log: a day that is run again, with other settings or after a later day, starts where it started.
 
     Raises:
         InputError: the path is no model that keeps its weights.
@@ -172,14 +173,17 @@ def find_warm_start(config: RunConfig, fingerprint: str) -> str:
         except WarmStartError as error:
             raise InputError(str(error)) from error
         return str(Path(wanted).resolve())
-    destination = config.destination.resolve()
-    for version in reversed(read_versions(destination) if destination.is_dir() else []):
+    destination, day = config.destination.resolve(), log_fingerprint(fingerprint)
+    newest = ""
+    for version in read_versions(destination) if destination.is_dir() else []:
         try:
-            if read_index(str(version.path))["data_fingerprint"] != fingerprint:
-                return str(version.path)
+            trained_on = read_index(str(version.path))["data_fingerprint"]
         except WarmStartError:
             continue
-    return ""
+        if log_fingerprint(trained_on) == day:
+            break
+        newest = str(version.path)
+    return newest
 
 
 def remove_leftovers(root: Path) -> None:

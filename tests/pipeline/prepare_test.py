@@ -149,5 +149,13 @@ def test_the_newest_model_of_another_log_is_started_from(config: RunConfig) -> N
     yesterday = str(config.destination.resolve() / "2")
     assert find_warm_start(with_start("latest"), "today") == yesterday
     assert find_warm_start(with_start(yesterday), "today") == yesterday
+    # The same log under other settings, and a day that is run again after a later one.
+    (config.destination.resolve() / "3" / FOLDER / INDEX_FILE).write_text(
+        json.dumps({"data_fingerprint": "today-other"})
+    )
+    assert find_warm_start(with_start("latest"), "today-settings") == yesterday
+    first = str(config.destination.resolve() / "1")
+    assert find_warm_start(with_start("latest"), "yesterday") == first
+    assert find_warm_start(with_start("latest"), "two days ago") == ""
     with pytest.raises(InputError, match=r"train.warm_start .*none, latest or the folder"):
         find_warm_start(with_start(str(config.destination.resolve() / "4")), "today")
