@@ -108,7 +108,7 @@ def run_examples(
     Raises:
         InputError: the raw data cannot be used; the message says why.
     """
-    start = time.time()
+    start = time.monotonic()
     output = output.rstrip("/")
     if failed_dead_letter is not None and FileSystems.exists(failed_dead_letter):
         FileSystems.delete([failed_dead_letter])
@@ -326,7 +326,7 @@ def _finish(plan: Plan, layout: Layout, start: float) -> ExamplesReport:
             "end": show(bounds.end, zone),
         },
         last_time=last_time,
-        seconds=round(time.time() - start, 2),
+        seconds=round(time.monotonic() - start, 2),
     )
     _merge_dead_letters(layout, FileSystems.join(layout.output, DEAD_LETTER))
     with replacing(FileSystems.join(layout.output, REPORT)) as stream:
