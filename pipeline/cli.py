@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, passed_on = _parser().parse_known_args(argv)
     if passed_on and not arguments.passes_on:
         _parser().error(f"unrecognized arguments: {' '.join(passed_on)}")
+    if threading.current_thread() is threading.main_thread():
+        # Whoever stops a service or a container sends this: end as after Ctrl-C, not at once.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         check_not_shadowed()
         return _dispatch(arguments, passed_on)
@@ -129,7 +134,8 @@ def _parser() -> argparse.ArgumentParser:
         help="search keys of the configuration by the validation AUC",
         description="Trains with values from the ranges of the tune section, on the examples of "
         "the run, and writes the best configuration to <run.root>/tune/best.yaml. Started again, "
-        "it goes on. Exit code 0: done; 2: bad input or configuration; 1: anything else.",
+        "it goes on. Exit code 0: done; 2: bad input or configuration; 3: the data was refused; "
+        "1: anything else.",
     )
     _add_config(tune)
 

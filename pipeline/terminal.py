@@ -33,8 +33,10 @@ def captured_output(log: Path) -> Iterator[Console]:
         try:
             yield Console(file=screen, highlight=False, markup=False, soft_wrap=True)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for chatter in (sys.stdout, sys.stderr):
+                # On a full disk it is lost; what is said of the fault must still be seen.
+                with contextlib.suppress(OSError):
+                    chatter.flush()
             os.dup2(real[0], 1)
             os.dup2(real[1], 2)
             os.close(real[0])

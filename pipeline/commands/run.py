@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import logging
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -28,6 +30,7 @@ from pipeline.terminal import StepScreen, captured_output, log_to_stderr
 from schemas.dataset import load_description
 from schemas.imports import without_collection
 from schemas.loading import ConfigError
+from schemas.writing import write_text
 
 RESOLVED_CONFIG = "config.yaml"
 
@@ -49,8 +52,10 @@ def main(arguments: argparse.Namespace) -> int:
             return _run(config, root, summary_path)
     except (ConfigError, lock.LockedError, OSError) as error:
         print(f"lengthwise: {error}", file=sys.stderr)
-        if summary_path is not None and not isinstance(error, OSError):
-            Summary(error=str(error)).write(summary_path)
+        if summary_path is not None and not summary_path.exists():
+            # The disk of the root may be full or read-only, and this another one.
+            with contextlib.suppress(OSError):
+                Summary(error=str(error)).write(summary_path)
         return EXIT_BAD_INPUT if isinstance(error, ConfigError) else EXIT_FAULT
 
 
@@ -80,45 +85,45 @@ def check_run(config: RunConfig) -> None:
 
 
 def _run(config: RunConfig, root: Path, summary_path: Path | None) -> int:
-    started = datetime.datetime.now()
-    log = root / "logs" / f"{started:%Y%m%dT%H%M%S}.log"
+    began = time.monotonic()
+    log = root / "logs" / f"{datetime.datetime.now():%Y%m%dT%H%M%S}.log"
     prepare_environment()
     with captured_output(log) as console:
         log_to_stderr()
         logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)
         console.print(f"{config.run.name}: {root}  (log: {log})", style="bold")
         (root / "summary.json").unlink(missing_ok=True)
-        (root / RESOLVED_CONFIG).write_text(to_yaml(config), encoding="utf-8")
+        write_text(root / RESOLVED_CONFIG, to_yaml(config))
         code, summary = _run_steps(config, root, console)
         summary.log = str(log)
-        minutes, seconds = divmod((datetime.datetime.now() - started).seconds, 60)
+        minutes, seconds = divmod(int(time.monotonic() - began), 60)
         _report(summary, console, f"{minutes} min {seconds} s", log)
-        summary.write(root / "summary.json")
-        if summary_path is not None:
-            summary.write(summary_path)
+        # The one asked for first: it may lie on a disk that is not full.
+        for path in filter(None, (summary_path, root / "summary.json")):
+            summary.write(path)
     return code
 
 
 def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Summary]:
     with StepScreen(console) as screen:
         screen.start("Start")
-        # TFX and TensorFlow take ten seconds and more to import.
-        with without_collection():
-            from pipeline.collect import collect
-            from pipeline.prepare import prepare, remove_leftovers
-            from pipeline.runner import run_pipeline
-
-        screen.finish()
         summary = Summary()
         code = 0
         try:
+            # TFX and TensorFlow take ten seconds and more to import.
+            with without_collection():
+                from pipeline.collect import collect
+                from pipeline.prepare import prepare, remove_leftovers
+                from pipeline.runner import run_pipeline
+
+            screen.finish()
             remove_leftovers(root)
             screen.start("Data")
             prepared = prepare(config)
             screen.finish(note=_data_note(prepared.plan.snapshot))
             run_pipeline(prepared, screen)
             collect(summary, root)
-            _mark_snapshot(summary.snapshot, refused=False)
+            mark_snapshot(summary.snapshot, refused=False)
             if summary.status == "not_blessed":
                 code = EXIT_REFUSED
         except BaseException as error:
@@ -126,7 +131,7 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
             code = exit_code(error)
             if code == EXIT_REFUSED:
                 collect(summary, root)
-                _mark_snapshot(summary.snapshot, refused=True)
+                mark_snapshot(summary.snapshot, refused=True)
             where = screen.current or "the run"
             summary.error = f"{where}: {message_of(error)}"
         finally:
@@ -140,7 +145,7 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
     return code, summary
 
 
-def _mark_snapshot(snapshot: str | None, *, refused: bool) -> None:
+def mark_snapshot(snapshot: str | None, *, refused: bool) -> None:
     """Keeps the snapshot of a day whose data were refused from being the next day's start."""
     from beam_jobs.snapshot import REFUSED
 
@@ -168,6 +173,8 @@ def exit_code(error: BaseException) -> int:
 
 def message_of(error: BaseException) -> str:
     """Says what an error of a pipeline means to people."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the next run picks up"
     from components.errors import DataRefused, PushFailed
     from models.checkpoints import CheckpointError
     from models.training import TrainingError
@@ -181,8 +188,6 @@ def message_of(error: BaseException) -> str:
         CheckpointError,
         WorkerError,
     )
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the next run picks up"
     if isinstance(error, OSError) and error.filename:
         return f"{error.strerror}: {error.filename}"
     text = str(error).strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,53 @@ def test_a_lock_is_free_after_its_holder(tmp_path: Path) -> None:
         pytest.raises(BlockingIOError),
     ):
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_fault_before_the_run_begins_is_in_the_summary_that_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    summary = tmp_path / "summary.json"
+    done = lengthwise(
+        "run",
+        "configs/demo.yaml",
+        *("--summary", str(summary), "--set", f"run.root={tmp_path}/file/run"),
+    )
+    assert done.returncode == 1
+    assert f"{tmp_path}/file" in done.stderr
+    written = json.loads(summary.read_text())
+    assert written["status"] == "failed"
+    assert f"{tmp_path}/file" in written["error"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_whoever_stops_it_gets_code_1_and_it_cleans_up(number: signal.Signals) -> None:
+    script = (
+        "import sys, time\n"
+        "from pipeline import cli\n"
+        "def work(*_):\n"
+        "    try:\n"
+        "        print('working', flush=True)\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        print('cleaned up', flush=True)\n"
+        "cli._dispatch = work\n"
+        "sys.exit(cli.main(['config', 'show', 'x']))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert output == "cleaned up\n"
+    assert errors == "lengthwise: interrupted; the next run picks up\n"
 
 
 def test_describe_lists_the_files_that_a_run_would_read(shared_data: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,33 @@ def test_frameworks_and_children_write_to_the_log_and_the_console_to_the_screen(
     for line in ("python chatter", "native chatter", "child chatter", "a record", "a line"):
         assert line in log
     assert "state of a bar" not in log
+
+
+def test_a_full_disk_below_the_log_does_not_swallow_what_is_said_after() -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from pipeline.terminal import captured_output\n"
+        "try:\n"
+        "    with captured_output(Path('/dev/full')) as console:\n"
+        "        print('chatter')\n"
+        "        console.print('for people')\n"
+        "        raise ValueError('the fault')\n"
+        "except ValueError as error:\n"
+        "    print(error, file=sys.stderr)\n"
+        "    sys.exit(3)\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (3, "the fault\n")
+    assert done.stdout.startswith("for people\n")
 
 
 def test_one_line_a_step_with_its_time_or_cached() -> None:
