@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import RunConfig
+from schemas import features
 from schemas.writing import write_text
 
 
@@ -20,6 +23,7 @@ class Summary:
         steps: seconds of each step and whether it was answered from the cache.
         overall: metrics on the test split.
         slices: the same by slice, such as ``length_bucket:0-9``.
+        not_judged: buckets that could not refuse the model, and why.
         counters: rows read, rejected and dropped, examples by split.
         training: chosen epoch, validation metrics, examples per second.
         canary: what the model showed in a server; empty without one.
@@ -35,6 +39,7 @@ class Summary:
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     overall: dict[str, Any] = field(default_factory=dict)
     slices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    not_judged: dict[str, str] = field(default_factory=dict)
     counters: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     canary: dict[str, Any] = field(default_factory=dict)
@@ -47,3 +52,34 @@ class Summary:
     def write(self, path: Path) -> None:
         """Writes the summary, as a whole or not at all."""
         write_text(path, json.dumps(asdict(self), indent=2) + "\n")
+
+
+def find_not_judged(slices: Mapping[str, Mapping[str, Any]], config: RunConfig) -> dict[str, str]:
+    """Finds the buckets that are too small to refuse a model, or that a metric is undefined on.
+
+    Args:
+        slices: metrics by slice, such as ``length_bucket:0-9``; None where one is undefined.
+        config: the run.
+
+    Returns:
+        Why each was not judged; empty if no threshold looks at buckets.
+    """
+    checked = sorted({*config.evaluation.slice_thresholds, *config.evaluation.slice_max_worsening})
+    if not checked or not slices:
+        return {}
+    edges = {
+        features.LENGTH_BUCKET: config.data.length_edges,
+        features.DENSITY_BUCKET: config.data.density_edges,
+    }
+    reasons = {}
+    for dimension, lower in edges.items():
+        for bucket in features.bucket_names(lower):
+            name = f"{dimension}:{bucket}"
+            found = slices.get(name, {})
+            examples = found.get("example_count", 0)
+            undefined = [metric.value for metric in checked if found.get(metric.value) is None]
+            if examples < config.evaluation.min_slice_size:
+                reasons[name] = f"{examples:,} examples"
+            elif undefined and not found.get("invalid_scores"):
+                reasons[name] = f"{', '.join(undefined)} undefined"
+    return reasons

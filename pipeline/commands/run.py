@@ -25,7 +25,7 @@ from pipeline import lock
 from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.environment import prepare_environment
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_REFUSED
-from pipeline.summary import Summary
+from pipeline.summary import Summary, find_not_judged
 from pipeline.terminal import StepScreen, captured_output, log_to_stderr
 from schemas.dataset import load_description
 from schemas.imports import without_collection
@@ -123,6 +123,7 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
             screen.finish(note=_data_note(prepared.plan.snapshot))
             run_pipeline(prepared, screen)
             collect(summary, root)
+            summary.not_judged = find_not_judged(summary.slices, config)
             mark_snapshot(summary.snapshot, refused=False)
             if summary.status == "not_blessed":
                 code = EXIT_REFUSED
@@ -207,6 +208,9 @@ def _report(summary: Summary, console: Console, duration: str, log: Path) -> Non
     if summary.overall:
         console.print()
         console.print(_metrics_table(summary))
+    if summary.not_judged:
+        listed = ", ".join(f"{name} ({reason})" for name, reason in summary.not_judged.items())
+        console.print(f"not judged, by evaluation.min_slice_size or undefined: {listed}")
     counters = {key: number for key, number in summary.counters.items() if "rejected" in key}
     if counters:
         listed = ", ".join(f"{n:,} {key.partition(':')[2]}" for key, n in counters.items())
