@@ -30,6 +30,7 @@ from serving.client_support.results import (
     ModelTarget,
     PredictResult,
     RegressResult,
+    Signature,
 )
 from serving.client_support.specifications import metadata_of, status_of
 from serving.protocol import messages
@@ -42,7 +43,7 @@ class RestTransport:
     """Kept-alive connections, shared by all threads; see ``Transport`` of serving/client.py.
 
     The answers of the REST API name neither types nor a single output, so the metadata of a
-    model is asked for once before its first Predict.
+    model is asked for before its first Predict, and again when an answer does not fit it.
     """
 
     def __init__(self, config: ClientConfig) -> None:
@@ -63,15 +64,23 @@ class RestTransport:
         """Posts to ``:predict``, with columns."""
         end = time.monotonic() + timeout
         body = predict_body(inputs, signature_name)
-        signature = self._known_metadata(target, timeout).signatures.get(signature_name)
+        known = self._known_metadata(target, timeout).signatures.get(signature_name)
         answer = self._call(
             "POST", f"{model_path(target)}:predict", end - time.monotonic(), body=body
         )
-        if signature is None or "outputs" not in answer:
+        if "outputs" not in answer:
             raise ServingError(
                 StatusCode.INTERNAL, f"the answer to signature {signature_name!r} has no outputs"
             )
-        decoded = self._decode(lambda: outputs_of(answer["outputs"], signature))
+        try:
+            decoded = _outputs(answer, known)
+        except (ValueError, TypeError):
+            # A version that came since may have other signatures and outputs.
+            with self._lock:
+                self._metadata.pop(target, None)
+            left = end - time.monotonic()
+            known = self._known_metadata(target, left).signatures.get(signature_name)
+            decoded = self._decode(lambda: _outputs(answer, known))
         if outputs:
             missing = [name for name in outputs if name not in decoded]
             if missing:
@@ -283,6 +292,12 @@ def _read(response: Any, end: float, timeout: float, largest: int) -> bytes:
                 StatusCode.DEADLINE_EXCEEDED, f"no complete answer within {timeout:.3g} s"
             )
     return b"".join(parts)
+
+
+def _outputs(answer: Mapping[str, Any], signature: Signature | None) -> dict[str, np.ndarray]:
+    if signature is None:
+        raise ValueError("the model's metadata does not have the signature")
+    return outputs_of(answer["outputs"], signature)
 
 
 def _answered(target: ModelTarget, signature_name: str) -> Answered:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from serving.client import Client
 from serving.client_support.config import ClientConfig, RetryConfig
 from serving.client_support.errors import ServingError, StatusCode
 from serving.protocol import messages
+from serving.protocol.tf_examples import serialize
 from tests.serving.fake_model import GRPC, METADATA, STATUS, respond, serve_status
 from tests.serving.fake_servers import (
     Behaviour,
@@ -236,6 +239,27 @@ def test_a_predict_answer_of_another_form_is_an_error(answer: dict[str, Any]) ->
     ):
         client.predict("m", {"examples": [b""]})
     assert caught.value.code is StatusCode.INTERNAL
+
+
+def test_rest_learns_of_the_signatures_of_a_version_that_came_since() -> None:
+    old = copy.deepcopy(METADATA)
+    del old["metadata"]["signature_def"]["signature_def"]["sum"]
+    asked = []
+
+    def serve(method: str, path: str, headers: Any, body: bytes) -> tuple[int, bytes]:
+        if path.endswith("/metadata"):
+            asked.append(path)
+            return 200, json.dumps(METADATA if len(asked) > 1 else old).encode()
+        return respond(method, path, headers, body)
+
+    with http_server(serve) as where, Client(ClientConfig(address=where)) as client:
+        client.predict("m", {"examples": [serialize({"x": 1.0})]})
+        inputs = {"a": np.array([1, 2]), "b": np.array([3, 4])}
+        for _ in range(2):
+            found = client.predict("m", inputs, signature_name="sum").outputs
+            assert found["sum"].tolist() == [4, 6]
+
+    assert len(asked) == 2
 
 
 def test_a_grpc_answer_that_is_malformed_is_an_error() -> None:
