@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -84,6 +85,8 @@ def read_records(path: Path) -> Iterator[bytes]:
             yield from _records(path, stream)
         except EOFError:
             raise ValueError(f"{path}: ends within a compressed block") from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path}: cannot be unpacked: {error}") from None
 
 
 def _records(path: Path, stream: BinaryIO) -> Iterator[bytes]:

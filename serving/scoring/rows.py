@@ -111,12 +111,12 @@ def _or(value: Any, missing: Any) -> Any:
 
 
 def _read_json(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as stream:
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8"))
             except ValueError as error:
                 raise ValueError(f"{path}: line {number}: not JSON: {error}") from None
             if not isinstance(row, dict):

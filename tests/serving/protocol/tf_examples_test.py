@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from serving.protocol import messages
 from serving.protocol.tf_examples import check, read_records, serialize
+from tests.serving.fake_model import framed
 
 RECORDS = [b"", b"one", b"\x00" * 1000, bytes(range(256))]
 
@@ -58,6 +60,17 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
     assert next(records) == b"one"
     with pytest.raises(ValueError, match="record 2: its checksum is wrong"):
         next(records)
+
+
+def test_a_changed_byte_of_a_compressed_file_is_noticed(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    whole = gzip.compress(b"".join(framed([random.bytes(200)]) for _ in range(20)))
+    path = tmp_path / "rows"
+
+    for place in range(10, len(whole), 23):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=str(path)):
+            list(read_records(path))
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

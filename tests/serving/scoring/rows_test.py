@@ -43,11 +43,16 @@ def test_json_lines_are_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "text"), [("{", "line 2: not JSON"), ("[1]", "line 2: an object of inputs")]
+    ("line", "text"),
+    [
+        (b"{", "line 2: not JSON"),
+        (b'{"a": "\xff"}', "line 2: not JSON"),
+        (b"[1]", "line 2: an object of inputs"),
+    ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, line: str, text: str) -> None:
+def test_a_bad_line_is_named(tmp_path: Path, line: bytes, text: str) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text(f'{{"a": 1}}\n{line}\n', encoding="utf-8")
+    path.write_bytes(b'{"a": 1}\n' + line + b"\n")
 
     with pytest.raises(ValueError, match=text):
         list(read_rows(path))
