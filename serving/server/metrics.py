@@ -77,6 +77,12 @@ class Histogram:
             counts[position] += 1
             self._sums[labels] = self._sums.get(labels, 0.0) + value
 
+    def drop(self, first: str) -> None:
+        """Forgets all whose first label is this one."""
+        with self._lock:
+            for key in [key for key in self._counts if key[0] == first]:
+                del self._counts[key], self._sums[key]
+
     def count(self, *labels: str) -> int:
         """Returns how many values of these labels were counted."""
         with self._lock:
@@ -180,6 +186,10 @@ class ServingMetrics:
     def warmup(self, path: str, status: str, seconds: float) -> None:
         """Counts the warm-up of a version."""
         self._warmup.observe(path, status, value=seconds * 1e6)
+
+    def forget_warmup(self, path: str) -> None:
+        """Forgets the warm-up of a version that was let go: new ones come without end."""
+        self._warmup.drop(path)
 
     def batch(self, model: str, signature: str, requests: int, rows: int) -> None:
         """Counts a batch that is about to be run."""

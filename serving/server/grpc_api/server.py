@@ -181,7 +181,8 @@ def _no_guard(metadata: Sequence[tuple[str, str | bytes]]) -> None:
 
 def _deadline(context: grpc.ServicerContext) -> float:
     remaining = context.time_remaining()
-    if remaining is None:
+    # A call without a deadline has all the seconds there are.
+    if remaining is None or remaining > threading.TIMEOUT_MAX:
         return math.inf
     if remaining <= 0 or not context.is_active():
         raise expired("before the call was begun")

@@ -179,9 +179,9 @@ class Manager:
         with self._changed:
             for source in sources:
                 self._check_labels(source, self._labels_to_check(source))
-            models = {}
+            models, left = {}, dict(self._models)
             for source in sources:
-                known = self._models.pop(source.name, None)
+                known = left.pop(source.name, None)
                 if known is not None and known.source.path == source.path:
                     known.source = source
                     models[source.name] = known
@@ -189,7 +189,7 @@ class Manager:
                     if known is not None:
                         self._leaving.append(known)
                     models[source.name] = ModelRecord(source)
-            self._leaving.extend(self._models.values())
+            self._leaving.extend(left.values())
             self._models = models
             self._poll_now.set()
             ready = self._wait_for(
@@ -294,7 +294,7 @@ class Manager:
                 f"{source.path}; {model.kept()}"
             )
             return
-        model.warn_once("")
+        model.warn_of_missing(found)
         aspired = aspired_versions(found, source.policy)
         for number in sorted(aspired, reverse=True):
             if self._stop.is_set():

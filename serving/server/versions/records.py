@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from serving.server.config import ModelSource
@@ -121,6 +122,17 @@ class ModelRecord:
         if not numbers:
             return "no version serves"
         return f"version {', '.join(map(str, numbers))} keeps serving"
+
+    def warn_of_missing(self, found: Collection[int]) -> None:
+        """Warns of versions that the policy names and that are not among those found."""
+        missing = sorted(set(self.source.policy.specific).difference(found))
+        numbers = ", ".join(map(str, missing))
+        self.warn_once(
+            f"{self.source.path}: version {numbers} of servable {self.source.name} is asked for "
+            f"and not there; {self.kept()}"
+            if missing
+            else ""
+        )
 
     def warn_once(self, text: str) -> None:
         """Logs a warning unless it is the last one again; an empty one resets it."""

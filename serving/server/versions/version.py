@@ -118,6 +118,7 @@ class ServedVersion:
     def _free(self) -> None:
         self._queues = {}
         self.model.close()
+        self._metrics.forget_warmup(str(self.path))
         _return_memory()
 
     def _make_queue(self, signature: Signature, batching: BatchingConfig) -> BatchQueue:

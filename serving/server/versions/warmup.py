@@ -133,7 +133,8 @@ def _make_up(model: Model) -> None:
 
 
 def _zeros(spec: TensorSpec, rows: int) -> np.ndarray:
-    shape = [1 if size is None else size for size in spec.shape or (None,)]
+    sizes = (None,) if spec.shape is None else spec.shape
+    shape = [1 if size is None else size for size in sizes]
     if spec.has_open_rows:
         shape[0] = rows
     if math.prod(shape) > _MAX_BYTES // 8:

@@ -91,6 +91,24 @@ def test_a_deadline_that_passes_ends_the_call(server: Running) -> None:
         assert hold.calls == 1
 
 
+def test_a_grpc_call_without_a_deadline_takes_no_longer_than_the_server_allows(
+    versions: Path,
+) -> None:
+    with (
+        running(versions, limits={"call_seconds": 0.3}) as server,
+        Hold(server) as hold,
+        futures.ThreadPoolExecutor(2) as pool,
+    ):
+        leader = pool.submit(server.predict, {"x": [1.0]})
+        assert hold.entered.acquire(timeout=20)
+
+        call = server.prediction.Predict.future(predict_request({"x": [1.0]}))
+
+        assert call.exception(20).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        hold.open()
+        assert leader.result(20)["y"] == [2.0]
+
+
 def test_a_rest_call_takes_no_longer_than_the_server_allows(versions: Path) -> None:
     with (
         running(versions, limits={"call_seconds": 0.3}) as server,

@@ -44,6 +44,22 @@ def test_the_policy_says_which_versions_serve(
     assert serving(manager) == expected
 
 
+def test_a_version_that_is_asked_for_and_not_there_is_told_once(
+    managed: Managed, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = managed.folder("tiny", 1)
+    manager = managed.start(source(folder, policy=VersionPolicy(specific=(9,))))
+
+    for _ in range(3):
+        assert manager.wait_for_look(20)
+    assert not manager.ready()
+    (told,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "version 9" in told
+    assert str(folder) in told
+    (folder / "9").mkdir()
+    assert manager.wait_until_ready(20)
+
+
 def test_without_a_version_the_newest_answers(managed: Managed) -> None:
     folder = managed.folder("tiny", 2, 10)
     manager = managed.start(source(folder, policy=VersionPolicy(all=True)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 
 import pytest
 
-from serving.server.config import VersionPolicy
+from serving.server.config import ModelSource, VersionPolicy
 from serving.server.errors import Code, ServingError
 from serving.server.versions.config_watcher import ConfigWatcher
 from serving.server.versions.models_config import read_models_config
@@ -65,6 +66,25 @@ def test_reload_adds_keeps_and_removes_models(managed: Managed) -> None:
     with pytest.raises(ServingError):
         manager.acquire("a")
     assert not manager.knows("a")
+
+
+def test_labels_lead_to_their_versions_while_models_are_replaced(managed: Managed) -> None:
+    kept = source(managed.folder("a", 1), "a", labels={"stable": 1})
+    manager = managed.start(kept)
+    assert manager.wait_until_ready(20)
+    found = []
+
+    class Asking(tuple[ModelSource, ...]):
+        """Models that ask for a label, as another thread does, whenever they are gone through."""
+
+        def __iter__(self) -> Iterator[ModelSource]:
+            for each in super().__iter__():
+                yield each
+                found.append(manager.labelled("a", "stable"))
+
+    manager.reload(Asking((kept,)), 20)
+
+    assert set(found) == {1}
 
 
 def test_reload_changes_the_policy_of_a_model(managed: Managed) -> None:

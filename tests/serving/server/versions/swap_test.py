@@ -173,7 +173,8 @@ def test_models_are_added_over_grpc(made: dict[int, Path], tmp_path: Path) -> No
     models.add(name="tiny", base_path=str(tmp_path / "tiny"))
     models.add(name="other", base_path=str(tmp_path / "other"), model_platform="tensorflow")
     with running(tmp_path / "tiny") as server:
-        response = server.models.HandleReloadConfigRequest(request, timeout=60)
+        # Without a deadline, it waits as long as it takes.
+        response = server.models.HandleReloadConfigRequest(request)
 
         assert response.status.error_code == 0
         assert server.predict({"x": [1.0]}, model="other")["y"] == [3.0]
@@ -233,6 +234,19 @@ def test_warm_up_requests_run_before_a_version_serves(
         ("classify", (1,)),
         ("regress", (1,)),
     ]
+
+
+def test_the_metrics_of_a_warm_up_go_with_its_version(
+    made: dict[int, Path], tmp_path: Path
+) -> None:
+    write_warmup(copy_version(made[2], tmp_path, 1), warmup_logs())
+    with running(tmp_path) as server:
+        assert f'model_path="{tmp_path}/1",status="OK"' in server.server.metrics.page()
+
+        copy_version(made[3], tmp_path, 2)
+
+        until(lambda: f'model_path="{tmp_path}/1"' not in server.server.metrics.page())
+        assert server.predict({"x": [1.0]})["y"] == [3.0]
 
 
 def test_made_up_requests_warm_every_signature(made: dict[int, Path]) -> None:
