@@ -14,6 +14,7 @@ from schemas.dataset_sections import (
     Column,
     Drop,
     Field,
+    FieldType,
     Label,
     Log,
     Negatives,
@@ -45,7 +46,7 @@ class DatasetDescription:
         outcomes: columns that are consequences of the impression and so never inputs.
         context: fields of the impression that are known before its outcome.
         side: side files of users and items.
-        history_fields: item fields that each history event carries.
+        history_fields: item fields that each history event carries, categories.
         prior_history: what users saw before the log begins.
         drop: rows that are no impressions.
         negatives: sampling of negatives, for a log of positives.
@@ -84,6 +85,9 @@ class DatasetDescription:
                 f"fields {misplaced}: per is for context fields; a user's field is per request "
                 "and an item's per candidate"
             )
+        timeless = [item.name for item in (*self.user_fields, *self.item_fields) if item.derive]
+        if timeless:
+            raise ValueError(f"fields {timeless}: derive is for context fields, which have a time")
         self._check_actions()
         self._check_outcomes()
         item_fields = [item.name for item in self.item_fields]
@@ -91,6 +95,15 @@ class DatasetDescription:
         if unknown:
             raise ValueError(
                 f"history_fields {unknown}: no such item fields; there are {item_fields}"
+            )
+        numbers = [
+            item.name
+            for item in self.item_fields
+            if item.name in self.history_fields and item.type is FieldType.FLOAT
+        ]
+        if numbers:
+            raise ValueError(
+                f"history_fields {numbers}: events carry categories; int or string is accepted"
             )
         if self.label.constant is not None and self.negatives is None:
             raise ValueError("label.constant: a log of positives needs a negatives section")

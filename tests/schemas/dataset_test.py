@@ -61,6 +61,31 @@ def test_shipped_descriptions_survive_a_round_trip(path: Any) -> None:
             r"fields \['a'\]: per is for context fields",
         ),
         ({"history_fields": ["tag"]}, "no such item fields"),
+        (
+            {
+                "side": {
+                    "item": {
+                        "files": ["i"],
+                        "key": "i",
+                        "fields": [{"name": "price", "type": "float"}],
+                    }
+                },
+                "history_fields": ["price"],
+            },
+            r"history_fields \['price'\]: events carry categories; int or string is accepted",
+        ),
+        (
+            {
+                "side": {
+                    "user": {
+                        "files": ["u"],
+                        "key": "u",
+                        "fields": [{"name": "h", "type": "int", "derive": "hour_of_day"}],
+                    }
+                }
+            },
+            r"fields \['h'\]: derive is for context fields",
+        ),
         ({"actions": [{"name": "click", "when": ["y"]}]}, "exactly the last type"),
         ({"label": {"constant": 1}}, "needs a negatives section"),
         ({"label": {}}, "give either column or constant"),
