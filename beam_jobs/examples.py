@@ -262,6 +262,13 @@ def _item_counts(
 
 def _bounds(days: Counter[int], counts: Counter[str], plan: Plan) -> Any:
     check_rejected(counts, plan.config.max_rejected_share)
+    if not days:
+        listed = "; ".join(
+            f"{number} rows {key.replace(':', ': ', 1)}"
+            for key, number in sorted(counts.items())
+            if number and key.startswith(("rejected:", "dropped:"))
+        )
+        raise InputError(f"none of {counts['rows_read']} rows of the log can be used: {listed}")
     zone = zoneinfo.ZoneInfo(plan.description.log.timezone)
     late = NO_TIME if plan.manifest is None else plan.manifest.last_time
     return resolve_bounds(plan.split, zone, days, late)

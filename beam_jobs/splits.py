@@ -30,14 +30,12 @@ def resolve_bounds(
     Args:
         split: the split by dates or durations.
         zone: time zone of the log.
-        day_counts: rows of the log by local day (days since 1970-01-01).
+        day_counts: rows of the log by local day (days since 1970-01-01), at least one day.
         late: rows before this time, in milliseconds, are late.
 
     Raises:
-        InputError: the log has no usable row, or the cuts are not in order.
+        InputError: the cuts are not in order.
     """
-    if not day_counts:
-        raise InputError("the log has no usable row; see the dead letter for the reasons")
     busiest = max(day_counts.values())
     last_day = max(day for day, rows in day_counts.items() if rows >= busiest * LAST_DAY_SHARE)
     end = day_start(last_day + 1, zone)

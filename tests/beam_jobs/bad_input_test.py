@@ -99,6 +99,13 @@ def test_a_log_without_rows_is_refused(tmp_path: Path, fmt: str) -> None:
     fails(tmp_path, "the log has no rows", fmt=fmt)
 
 
+def test_a_log_of_which_every_row_is_dropped_is_refused(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS)
+    description = describe(drop=[{"column": "price", "below": 99, "reason": "too cheap"}])
+    with pytest.raises(InputError, match=r"none of 11 rows .*: 11 rows dropped: too cheap$"):
+        run_job(description, configure(tmp_path / "raw"), tmp_path / "out")
+
+
 def test_missing_columns_are_named_beside_those_there_are(tmp_path: Path) -> None:
     write_log(tmp_path / "raw", ROWS)
     types = {name: kind for name, kind in LOG_TYPES.items() if name not in ("tab", "liked")}
