@@ -27,8 +27,6 @@ class Capabilities:
     """What a backbone offers to the other axes of a model.
 
     Attributes:
-        reads_target: its output depends on the target item, so it runs once a candidate.
-        softmax: it weighs history events by a softmax, which a temperature can flatten.
         short_branch: it attends to the most recent events, or to all of them, one by one.
         long_branch: it retrieves from the long history apart from the short branch.
         long_softmax: the long branch weighs what it retrieved by a softmax.
@@ -37,8 +35,6 @@ class Capabilities:
             its output alone.
     """
 
-    reads_target: bool = True
-    softmax: bool = True
     short_branch: bool = True
     long_branch: bool = False
     long_softmax: bool = False
@@ -46,7 +42,7 @@ class Capabilities:
     reads_fields: bool = False
 
 
-_NO_ATTENTION = Capabilities(reads_target=False, softmax=False, short_branch=False)
+_NO_ATTENTION = Capabilities(short_branch=False)
 _ONE_BRANCH = Capabilities()
 _RETRIEVAL = Capabilities(long_branch=True, long_softmax=True)
 _LATENT_QUERIES = Capabilities(queries=True, reads_fields=True)

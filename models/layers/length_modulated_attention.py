@@ -37,7 +37,7 @@ class LengthModulatedAttention(TargetAttention):
 
     Call arguments:
         query, history, event_mask, bias: as of ``TargetAttention``. Prompts are prepended to the
-            history beforehand (``LengthPrompts.prepend``); a shorter bias leaves them at 0.
+            history beforehand (``prepend_prompts``); a shorter bias leaves them at 0.
         length: ``[batch]``, events in the user's history, prompts not counted; with temperature.
         length_vector: ``[batch, length_dim]``; with query-key conditioning.
 

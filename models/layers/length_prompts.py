@@ -33,9 +33,9 @@ class LengthPrompts(keras.layers.Layer):
     Returns:
         ``[batch, count, dim]``.
 
-    Prompts are never masked and never counted as length: ``prepend`` gives them a true mask, and
-    the padding of a left-padded history stays between prompts and events. A row of length 0 still
-    has its prompts.
+    Prompts are never masked and never counted as length: ``prepend_prompts`` gives them a true
+    mask, and the padding of a left-padded history stays between prompts and events. A row of
+    length 0 still has its prompts.
 
     Example:
 

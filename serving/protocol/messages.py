@@ -64,7 +64,6 @@ MonitoringConfig = _message("tensorflow.serving.MonitoringConfig")
 # Numbers by name.
 DATA_TYPES = _enum("tensorflow.DataType")
 VERSION_STATES = _enum("tensorflow.serving.ModelVersionStatus.State")
-ERROR_CODES = _enum("tensorflow.error.Code")
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 CLASSIFY = "/tensorflow.serving.PredictionService/Classify"
