@@ -18,6 +18,9 @@ from schemas.shadow import ShadowedPackageError, check_not_shadowed
 
 TRACEBACK = "LENGTHWISE_TRACEBACK"
 
+# Commands that go on where they were stopped.
+_RESUMED = ("run", "tune", "experiment")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
@@ -34,12 +37,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         check_not_shadowed()
-        return _dispatch(arguments, passed_on)
+        code = _dispatch(arguments, passed_on)
+        sys.stdout.flush()
+        return code
     except ConfigError as error:
         print(f"lengthwise: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except ShadowedPackageError as error:
         print(f"lengthwise: {error}", file=sys.stderr)
+        return EXIT_FAULT
+    except BrokenPipeError:
+        # Whoever reads the output, such as `head`, has seen enough; Python flushes it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAULT
     except OSError as error:
         print(f"lengthwise: {error}", file=sys.stderr)
@@ -55,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return EXIT_FAULT
     except KeyboardInterrupt:
-        print("lengthwise: interrupted; the next run picks up", file=sys.stderr)
+        goes_on = "; the next run picks up" if arguments.command in _RESUMED else ""
+        print(f"lengthwise: interrupted{goes_on}", file=sys.stderr)
         return EXIT_FAULT
 
 

@@ -45,7 +45,12 @@ def _describe(arguments: argparse.Namespace) -> int:
     description = load_description(config.data.dataset)
     from beam_jobs.plan import make_plan
 
-    plan = make_plan(config.data, description)
+    try:
+        plan = make_plan(config.data, description)
+    except InputError as error:
+        if config.data.generate is None:
+            raise
+        raise InputError(f"{error}; a run makes the log, as data.generate says") from error
     files = {
         name: [f"{file.path} ({file.size:,} bytes)" for file in getattr(plan, name)]
         for name in ("log", "users", "items", "prior")

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipeline.commands.serving_client import client_config, target_of
+from pipeline.environment import without_chatter
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_OK
 from serving.client import Client
 from serving.client_support.errors import ServingError
@@ -69,9 +70,9 @@ def _scorer(
     arguments: argparse.Namespace, signature: str, stack: contextlib.ExitStack
 ) -> ScoreRows:
     if arguments.model_dir is not None:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        return with_model(Path(arguments.model_dir), signature)
+        with without_chatter():
+            return with_model(Path(arguments.model_dir), signature)
     client = stack.enter_context(Client(client_config(arguments)))
     target = target_of(arguments)
     return with_server(client, target, signature, client.metadata(target).signature(signature))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from pipeline.environment import without_chatter
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_OK
 from schemas.imports import without_collection
-from schemas.loading import ConfigError, apply_overrides, build, read_yaml
+from schemas.loading import ConfigError, apply_overrides, build, read_yaml, set_keys
 from schemas.writing import write_text
 from serving.server.config import ModelSource, ServerConfig
 
@@ -27,10 +26,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Serves until it is told to stop by SIGTERM or SIGINT."""
     config = _config(arguments)
     sources = _sources(arguments, config)
-    # Before TensorFlow is imported.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Before gRPC is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    with _without_chatter(), without_collection():
+    with without_chatter(), without_collection():
         from serving.server.errors import ServingError
         from serving.server.log import set_up_log
         from serving.server.server import Server
@@ -83,33 +81,14 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-@contextlib.contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Drops what TensorFlow's C++ code writes while it is imported, before it knows its level."""
-    sys.stderr.flush()
-    real = os.dup(2)
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 2)
-    try:
-        yield
-    finally:
-        os.dup2(real, 2)
-        os.close(sink)
-        os.close(real)
-
-
 def _config(arguments: argparse.Namespace) -> ServerConfig:
     values = read_yaml(Path(arguments.config)) if arguments.config else {}
-    listen = dict(values.get("listen") or {})
-    for key, value in (
-        ("host", arguments.host),
-        ("grpc_port", arguments.port),
-        ("rest_port", arguments.rest_port),
-    ):
-        if value is not None:
-            listen[key] = value
-    if listen:
-        values = {**values, "listen": listen}
+    short = {
+        "listen.host": arguments.host,
+        "listen.grpc_port": arguments.port,
+        "listen.rest_port": arguments.rest_port,
+    }
+    values = set_keys(values, {key: value for key, value in short.items() if value is not None})
     return build(
         ServerConfig,
         apply_overrides(values, arguments.overrides),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lock
+from pipeline import cli, lock
+from pipeline.environment import without_chatter
 
 ROOT = Path(__file__).parents[2]
 
@@ -163,6 +166,69 @@ def test_describe_lists_the_files_that_a_run_would_read(shared_data: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert "log_standard_4_25_to_5_08_pure.csv (14,580,349 bytes)" in done.stdout
+
+
+def test_describe_says_that_a_run_makes_the_simulated_log(tmp_path: Path) -> None:
+    done = lengthwise("data", "describe", "configs/demo.yaml", "--set", f"data.path={tmp_path}")
+    assert done.returncode == 2
+    assert "a run makes the log, as data.generate says" in done.stderr
+
+
+def test_a_server_section_that_is_a_value_is_named(tmp_path: Path) -> None:
+    (tmp_path / "server.yaml").write_text("listen: 5\n")
+    for more in ((), ("--port", "0")):
+        done = lengthwise("serve", str(tmp_path), "--config", f"{tmp_path}/server.yaml", *more)
+        assert done.returncode == 2
+        assert "listen" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "config", "show", "configs/demo.yaml"],
+        cwd=ROOT,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "goes_on"),
+    [
+        (("tune", "configs/demo.yaml"), True),
+        (("score", "rows.jsonl", "--host", "localhost:1"), False),
+    ],
+)
+def test_an_interrupted_command_says_whether_it_goes_on(
+    arguments: tuple[str, ...],
+    goes_on: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(_: argparse.Namespace, __: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_dispatch", interrupt)
+    assert cli.main(arguments) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("lengthwise: interrupted")
+    assert ("picks up" in told) is goes_on
+
+
+def test_chatter_of_an_import_is_dropped_and_what_follows_is_not(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    with without_chatter():
+        os.write(2, b"E0000 no GPU")
+    os.write(2, b"rows scored")
+    assert capfd.readouterr().err == "rows scored"
 
 
 @pytest.mark.parametrize(
