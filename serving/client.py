@@ -134,7 +134,7 @@ class Client:
             deadline_seconds: the configured deadline if not given.
         """
         target = _target(model)
-        arrays = {name: as_array(name, values) for name, values in inputs.items()}
+        arrays = _arrays("inputs", inputs)
         return self._retried(
             lambda left: self._transport.predict(target, arrays, signature_name, outputs, left),
             deadline_seconds,
@@ -190,8 +190,7 @@ class Client:
             signature_name: which signature.
             deadline_seconds: the configured deadline if not given.
         """
-        arrays = {name: as_array(name, values) for name, values in users.items()}
-        columns = {name: as_array(name, values) for name, values in candidates.items()}
+        arrays, columns = _arrays("users", users), _arrays("candidates", candidates)
         counts = _counts(arrays, columns, candidate_count)
         result = self.predict(
             model,
@@ -245,6 +244,14 @@ def _open(config: ClientConfig) -> Transport:
 
 def _target(model: str | ModelTarget) -> ModelTarget:
     return model if isinstance(model, ModelTarget) else ModelTarget(name=model)
+
+
+def _arrays(argument: str, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    if not isinstance(values, Mapping):
+        raise ValueError(
+            f"{argument}: values by input name are expected, found a {type(values).__name__}"
+        )
+    return {name: as_array(name, array) for name, array in values.items()}
 
 
 def _serialized(examples: Sequence[bytes | Mapping[str, Any]]) -> list[bytes]:

@@ -155,6 +155,8 @@ def test_an_unknown_model_is_not_found(client: Client) -> None:
         (lambda client: client.predict("m", {"a": [[1], [1, 2]]}), "input 'a'"),
         (lambda client: client.predict("m", {}, deadline_seconds=0), "deadline_seconds 0"),
         (lambda client: client.predict("a/b", {}), "model 'a/b'"),
+        (lambda client: client.predict("m", [1]), "inputs: .* found a list"),
+        (lambda client: client.rank("m", [{"user_id": 7}], {"item_id": [[1]]}), "users: .* a list"),
         (lambda client: client.classify("m", [b"\xff"]), "not a serialized tf.Example"),
         (lambda client: client.regress("m", [{"x": [[1]]}]), "feature 'x'"),
     ],
