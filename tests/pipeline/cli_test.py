@@ -138,7 +138,7 @@ def test_whoever_stops_it_gets_code_1_and_it_cleans_up(number: signal.Signals) -
         "    finally:\n"
         "        print('cleaned up', flush=True)\n"
         "cli._dispatch = work\n"
-        "sys.exit(cli.main(['config', 'show', 'x']))\n"
+        "sys.exit(cli.main(['tune', 'x']))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script],
