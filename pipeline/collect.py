@@ -15,7 +15,7 @@ from components.example_gen.earlier import EARLIER_FILE
 from components.pusher.executor import PUSH_FILE
 from components.serving_canary.executor import CANARY_FILE, REFUSED
 from models.trainer import SUMMARY_FILE
-from pipeline.create import METADATA
+from pipeline.prepare import METADATA
 from pipeline.summary import Summary
 
 _RUN_CONTEXT = "pipeline_run"

@@ -36,6 +36,7 @@ from models.workers import board as workers
 from pipeline.prepare import (
     CHECKPOINTS,
     FAILED_DEAD_LETTER,
+    METADATA,
     PIPELINE,
     SNAPSHOTS,
     TRANSFORM_SOURCES,
@@ -45,7 +46,6 @@ from pipeline.prepare import (
 from schemas import features
 from schemas.loading import to_plain
 
-METADATA = "metadata.sqlite"
 _EVALUATION_SOURCES = (
     "schemas",
     "components/evaluation",

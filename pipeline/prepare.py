@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +29,7 @@ SCHEMAS = "schemas"
 CHECKPOINTS = "checkpoints"
 FAILED_DEAD_LETTER = "failed_dead_letter.jsonl"
 PIPELINE = "pipeline"
+METADATA = "metadata.sqlite"
 
 TRANSFORM_SOURCES = (
     "models/transform.py",
@@ -184,14 +184,6 @@ def find_warm_start(config: RunConfig, fingerprint: str) -> str:
             break
         newest = str(version.path)
     return newest
-
-
-def remove_leftovers(root: Path) -> None:
-    """Removes what a killed run left half written; call it with the lock of the root held."""
-    (root / FAILED_DEAD_LETTER).unlink(missing_ok=True)
-    for pattern in (f"{SNAPSHOTS}/*.staging-*", f"{PIPELINE}/*/examples/*.staging-*"):
-        for folder in root.glob(pattern):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def source_hash(*sources: str) -> str:

@@ -65,6 +65,10 @@ def check_run(config: RunConfig) -> None:
     Raises:
         ConfigError: a combination cannot work.
     """
+    root = str(Path(config.run.root).resolve())
+    if any(character in root for character in "*?["):
+        # Beam and TFX take the names of files for patterns.
+        raise ConfigError(f"run.root {root!r}: a path without *, ? and [ is accepted")
     description = load_description(config.data.dataset)
     if config.data.allow_empty:
         raise ConfigError(
@@ -113,7 +117,8 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
             # TFX and TensorFlow take ten seconds and more to import.
             with without_collection():
                 from pipeline.collect import collect
-                from pipeline.prepare import prepare, remove_leftovers
+                from pipeline.leftovers import remove_leftovers
+                from pipeline.prepare import prepare
                 from pipeline.runner import run_pipeline
 
             screen.finish()
@@ -138,7 +143,8 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
         finally:
             if read_cluster(config.train.workers, os.environ) is not None:
                 # Workers that still wait: the training was answered from the cache, or not reached.
-                Board(root / WORKERS).close()
+                with contextlib.suppress(OSError):
+                    Board(root / WORKERS).close()
         summary.steps = {
             step: {"seconds": seconds, "cached": step in screen.cached}
             for step, seconds in screen.seconds.items()
@@ -150,8 +156,8 @@ def mark_snapshot(snapshot: str | None, *, refused: bool) -> None:
     """Keeps the snapshot of a day whose data were refused from being the next day's start."""
     from beam_jobs.snapshot import REFUSED
 
-    if snapshot is None:
-        return
+    if snapshot is None or not Path(snapshot).is_dir():
+        return  # there is none, or whoever refused the day as well has removed it
     mark = Path(snapshot) / REFUSED
     if refused:
         mark.touch()

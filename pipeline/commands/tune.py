@@ -87,9 +87,9 @@ def _search(config: RunConfig, root: Path, screen: StepScreen) -> list[dict[str,
     # TFX and TensorFlow take ten seconds and more to import.
     from models.tuning.space import read_values
     from pipeline.collect import artifacts_of_last_run
-    from pipeline.create import METADATA
     from pipeline.create_tuning import create_tuning_pipeline
-    from pipeline.prepare import prepare, remove_leftovers
+    from pipeline.leftovers import remove_leftovers
+    from pipeline.prepare import METADATA, prepare
     from pipeline.runner import run_pipeline
 
     screen.finish()

@@ -15,11 +15,12 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.proto.orchestration import pipeline_pb2
 
 from models.inputs import list_files
-from pipeline.create import METADATA, create_pipeline
+from pipeline.create import create_pipeline
 from pipeline.experiments.example_sets import SCORED_ROWS, ExampleSet, set_folder, stamp_of
 from pipeline.experiments.grid import Cell
 from pipeline.experiments.scored_rows import make_scored_rows
-from pipeline.prepare import Prepared, prepare, remove_leftovers
+from pipeline.leftovers import remove_leftovers
+from pipeline.prepare import METADATA, Prepared, prepare
 from pipeline.runner import DEFAULT_BEAM_ARGS, WatchedDagRunner
 from schemas import features
 from schemas.profile import PROFILE_FILE

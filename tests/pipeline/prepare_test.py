@@ -19,7 +19,6 @@ from pipeline.prepare import (
     find_schema,
     find_warm_start,
     prepare,
-    remove_leftovers,
     source_hash,
 )
 
@@ -115,17 +114,6 @@ def test_an_edited_schema_has_another_path(config: RunConfig, tmp_path: Path) ->
     after = prepare(mine).schema
     assert after != before
     assert after.read_bytes() == schema.read_bytes()
-
-
-def test_leftovers_of_killed_runs_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    keep = [tmp_path / "snapshots" / "a", tmp_path / "pipeline" / "ExampleGen" / "examples" / "1"]
-    drop = [Path(f"{folder}.staging-0a1b2c3d") for folder in keep]
-    for folder in (*keep, *drop):
-        folder.mkdir(parents=True)
-        (folder / "file").write_text("x")
-    remove_leftovers(tmp_path)
-    assert all((folder / "file").exists() for folder in keep)
-    assert not any(folder.exists() for folder in drop)
 
 
 def test_source_hash_tells_files_and_folders_apart() -> None:

@@ -103,3 +103,13 @@ def test_an_interruption_before_the_steps_is_in_both_summaries(
     assert run.main(arguments(tmp_path)) == 1
     for path in (tmp_path / "summary.json", tmp_path / "run" / "summary.json"):
         assert json.loads(path.read_text())["error"] == "Start: interrupted; the next run picks up"
+
+
+def test_a_snapshot_that_was_removed_by_hand_needs_no_mark(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("there", "removed"):
+        run.mark_snapshot(str(tmp_path / name), refused=True)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [
+        "there",
+        "there/refused",
+    ]
