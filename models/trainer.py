@@ -58,6 +58,7 @@ from models.workers.group import WorkerGroup
 from models.workers.supervisor import supervise
 from schemas import features
 from schemas.profile import SequenceProfile
+from schemas.writing import undefined_as_none
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def run_fn(fn_args: Any) -> None:
             find_ledger(fn_args.transform_graph_path),
         )
     for folder in (fn_args.model_run_dir, os.path.dirname(fn_args.serving_model_dir)):
-        write_json(os.path.join(folder, SUMMARY_FILE), summary)
+        write_json(os.path.join(folder, SUMMARY_FILE), undefined_as_none(summary))
     if checkpoints is not None:
         checkpoints.remove()
 

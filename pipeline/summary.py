@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.config import RunConfig
 from schemas import features
-from schemas.writing import write_text
+from schemas.writing import undefined_as_none, write_text
 
 
 @dataclass
@@ -51,7 +51,8 @@ class Summary:
 
     def write(self, path: Path) -> None:
         """Writes the summary, as a whole or not at all."""
-        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
+        values = undefined_as_none(asdict(self))
+        write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def find_not_judged(slices: Mapping[str, Mapping[str, Any]], config: RunConfig) -> dict[str, str]:

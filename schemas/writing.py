@@ -1,10 +1,12 @@
-"""Writes small text files so that a reader never sees half of one."""
+"""Writes small text files so that a reader never sees half of one, and can read all of it."""
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
@@ -25,3 +27,15 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def undefined_as_none(value: Any) -> Any:
+    """Returns nested plain values with None for the numbers that JSON has no word for.
+
+    Those are NaN, such as a GAUC where no user has both classes, and infinity.
+    """
+    if isinstance(value, dict):
+        return {key: undefined_as_none(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [undefined_as_none(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,7 +19,7 @@ from tfx.utils import path_utils
 from components.baseline.strategy import MODEL_ID_PROPERTY
 from schemas import features
 from schemas.loading import build
-from schemas.writing import write_text
+from schemas.writing import undefined_as_none, write_text
 from serving.canary.check import VERSION, check_model
 from serving.canary.config import CanaryConfig
 from serving.canary.report import CanaryReport
@@ -142,5 +142,5 @@ def _plain(report: CanaryReport) -> dict[str, Any]:
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
-    write_text(folder / CANARY_FILE, json.dumps(content, indent=2) + "\n")
+    write_text(folder / CANARY_FILE, json.dumps(undefined_as_none(content), indent=2) + "\n")
     _LOG.info("canary: %s %s", content["status"], "; ".join(content["reasons"]))

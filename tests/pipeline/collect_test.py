@@ -28,3 +28,13 @@ def test_the_reasons_of_the_canary_are_refusals(
     assert summary.canary["status"] == "refused"
     assert summary.refusals == ["canary latency: too slow"]
     assert summary.status == "not_blessed"
+
+
+def test_the_summary_is_json_where_a_metric_is_undefined(tmp_path: Path) -> None:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    summary = Summary(training={"validation": {"auc": 0.5, "gauc": float("nan")}})
+    summary.write(tmp_path / "summary.json")
+    read = json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse)
+    assert read["training"]["validation"] == {"auc": 0.5, "gauc": None}

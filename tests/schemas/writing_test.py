@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.writing import write_text
+from schemas.writing import undefined_as_none, write_text
 
 
 def test_a_text_replaces_what_was_there_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -30,3 +30,9 @@ def test_a_text_that_cannot_be_written_leaves_what_was_there(
         write_text(path, "better")
     assert path.read_text() == "good"
     assert os.listdir(tmp_path) == ["file.json"]
+
+
+def test_numbers_that_json_has_no_word_for_are_none() -> None:
+    values = {"auc": 0.5, "gauc": float("nan"), "epochs": [{"loss": float("inf")}, (1, "x", None)]}
+    expected = {"auc": 0.5, "gauc": None, "epochs": [{"loss": None}, [1, "x", None]]}
+    assert undefined_as_none(values) == expected
