@@ -121,9 +121,10 @@ def supervise(training: Training, cluster: Cluster, board: Board) -> Any:
         WorkerError: this worker or another one failed; it is named, with the reason.
     """
     scratch = Path(tempfile.mkdtemp(prefix="lengthwise-worker-"))
-    board.show(cluster.index, Sign(training=training.id, state=State.RUNNING))
-    child = _start(training, cluster, scratch)
+    child = None
     try:
+        board.show(cluster.index, Sign(training=training.id, state=State.RUNNING))
+        child = _start(training, cluster, scratch)
         result = _watch(child, training, cluster, board, scratch)
     except BaseException as error:
         own = f"{cluster.name(cluster.index)}: {str(error) or type(error).__name__}"
@@ -131,11 +132,8 @@ def supervise(training: Training, cluster: Cluster, board: Board) -> Any:
         board.show(cluster.index, Sign(training=training.id, state=State.FAILED, reason=reason))
         raise
     finally:
-        if child.poll() is None:
-            child.kill()
-        child.wait()
-        assert child.stdin is not None
-        child.stdin.close()
+        if child is not None:
+            _end(child)
         shutil.rmtree(scratch, ignore_errors=True)
     board.show(cluster.index, Sign(training=training.id, state=State.DONE))
     return result
@@ -158,6 +156,14 @@ def _start(training: Training, cluster: Cluster, scratch: Path) -> subprocess.Po
             "TF_USE_LEGACY_KERAS": "1",
         },
     )
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.kill()
+    child.wait()
+    assert child.stdin is not None
+    child.stdin.close()
 
 
 def _watch(

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -162,6 +163,24 @@ def test_temporary_files_of_the_training_process_go_with_its_folder(
 
     monkeypatch.setattr(subprocess, "Popen", start)
     assert supervisor._start(*two(board), tmp_path) == str(tmp_path)
+
+
+def test_a_training_process_that_cannot_be_started_leaves_nothing_and_is_told(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(supervisor, "_start", fail)
+    with pytest.raises(OSError, match="No space left"):
+        supervise(*two(board), board)
+    assert not list((tmp_path / "temporary").iterdir())
+    sign = board.sign(0)
+    assert sign is not None
+    assert sign.state is State.FAILED
+    assert "No space left" in sign.reason
 
 
 def test_an_error_of_its_own_names_this_worker_and_is_shown_to_the_others(
