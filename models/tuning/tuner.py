@@ -17,10 +17,12 @@ import logging
 import os
 import shutil
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras_tuner
 import tensorflow as tf
+from keras_tuner.src import utils as keras_tuner_utils
 from keras_tuner.src.engine.base_tuner import BaseTuner
 from keras_tuner.src.engine.trial import TrialStatus
 
@@ -33,6 +35,7 @@ from models.training_checkpoints import TrainingCheckpoints
 from models.tuning.config import Algorithm, TuneConfig
 from models.tuning.space import make_space, read_values
 from schemas.loading import build, set_keys
+from schemas.writing import write_text
 
 TUNE_KEY = "tune"
 TUNE_FOLDER_KEY = "tune_folder"
@@ -40,6 +43,16 @@ OBJECTIVE = "auc"
 _PROJECT = "search"
 
 logger = logging.getLogger(__name__)
+
+
+def _save_json(path: str, value: Any) -> str:
+    text = json.dumps(value)
+    write_text(Path(path), text)
+    return text
+
+
+# KerasTuner's own empties the file first: a full disk or a kill would end the search for good.
+keras_tuner_utils.save_json = _save_json
 
 
 class TunerFnResult(NamedTuple):

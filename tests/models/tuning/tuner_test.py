@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,21 @@ def test_values_that_do_not_go_together_are_a_configuration_error(inputs: TinyIn
     assert (config.train.learning_rate, config.train.refit) == (0.5, False)
     with pytest.raises(ConfigError, match="lens: backbone 'din' has no queries"):
         trial_config(inputs.config, {"model.lens": {}})
+
+
+def test_a_disk_that_is_full_for_the_state_leaves_a_search_to_go_on_with(
+    inputs: TinyInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tuner(inputs, trials=1).search()
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="No space left"):
+            make_tuner(inputs, trials=2).search()
+    tuner = make_tuner(inputs, trials=2)
+    tuner.search()
+    assert len(tuner.scores) == 2
+    assert not list(inputs.folder.rglob("*.partial"))
