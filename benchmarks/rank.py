@@ -228,7 +228,6 @@ def make_profile(length: int) -> SequenceProfile:
         total_length_quantiles={},
         items=ITEMS,
         samples_per_item=1_000_000 / ITEMS,
-        condition_source="item_and_sequence",
         proposed_length_edges=[],
         proposed_density_edges=[],
         length_bucket_shares={},

@@ -70,7 +70,6 @@ class Workload:
             total_length_quantiles={},
             items=self.items,
             samples_per_item=100_000 / self.items,
-            condition_source="item_and_sequence",
             proposed_length_edges=[],
             proposed_density_edges=[],
             length_bucket_shares={},

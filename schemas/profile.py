@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import json
 from pathlib import Path
 from typing import Any
 
 PROFILE_FILE = "sequence_profile.json"
-
-
-class ConditionSource(enum.StrEnum):
-    """What a model's target condition is made from (LENS, arXiv 2605.25583)."""
-
-    ITEM = "item"
-    ITEM_AND_SEQUENCE = "item_and_sequence"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,9 +22,8 @@ class SequenceProfile:
         length_quantiles: history length at each quantile, keyed "0.5", "0.9", ...
         total_length_quantiles: the same for ``history_length_total``.
         items: distinct target items.
-        samples_per_item: training examples divided by distinct target items; 50 is the
-            crossover of LENS's condition source.
-        condition_source: value of :class:`ConditionSource`; "item" above the crossover.
+        samples_per_item: training examples divided by distinct target items, which LENS's
+            condition source follows.
         proposed_length_edges: lower bounds of length buckets of about equal share.
         proposed_density_edges: the same for ``item_train_count``.
         length_bucket_shares: share of training examples by configured length bucket.
@@ -48,7 +39,6 @@ class SequenceProfile:
     total_length_quantiles: dict[str, float]
     items: int
     samples_per_item: float
-    condition_source: str
     proposed_length_edges: list[int]
     proposed_density_edges: list[int]
     length_bucket_shares: dict[str, float]

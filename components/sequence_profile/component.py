@@ -12,8 +12,6 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from components import artifacts
 from components.sequence_profile import executor
 
-CROSSOVER = 50.0
-
 
 class SequenceProfileSpec(ComponentSpec):
     """Inputs, outputs and properties of SequenceProfile."""
@@ -22,7 +20,6 @@ class SequenceProfileSpec(ComponentSpec):
         "length_edges": ExecutionParameter(type=str),
         "density_edges": ExecutionParameter(type=str),
         "max_length": ExecutionParameter(type=int),
-        "crossover": ExecutionParameter(type=float),
         "source_hash": ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples)}
@@ -47,7 +44,6 @@ class SequenceProfile(base_component.BaseComponent):
         length_edges: Sequence[int],
         density_edges: Sequence[int],
         max_length: int,
-        crossover: float = CROSSOVER,
         source_hash: str | None = None,
     ) -> None:
         """Builds the component.
@@ -57,7 +53,6 @@ class SequenceProfile(base_component.BaseComponent):
             length_edges: lower bounds, in events, of the length buckets but the first.
             density_edges: the same of the density buckets, in training samples.
             max_length: maximum history length of the examples, in events.
-            crossover: training samples per item above which LENS's condition is the item alone.
             source_hash: hash of the code; a different one is a different cache entry.
         """
         super().__init__(
@@ -66,7 +61,6 @@ class SequenceProfile(base_component.BaseComponent):
                 length_edges=json.dumps(list(length_edges)),
                 density_edges=json.dumps(list(density_edges)),
                 max_length=max_length,
-                crossover=float(crossover),
                 source_hash=source_hash,
                 profile=channel.Channel(type=artifacts.SequenceProfile),
             )

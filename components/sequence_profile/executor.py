@@ -55,8 +55,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         Args:
             input_dict: ``examples``, an Examples artifact with a train split.
             output_dict: ``profile``, a SequenceProfile artifact.
-            exec_properties: ``length_edges`` and ``density_edges`` as JSON lists, ``max_length``
-                and ``crossover``.
+            exec_properties: ``length_edges`` and ``density_edges`` as JSON lists, ``max_length``.
 
         Raises:
             ValueError: the train split is missing or empty, or lacks a feature.
@@ -84,7 +83,6 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     length_edges=json.loads(exec_properties["length_edges"]),
                     density_edges=json.loads(exec_properties["density_edges"]),
                     max_length=exec_properties["max_length"],
-                    crossover=exec_properties["crossover"],
                 )
             )
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from schemas import features
-from schemas.profile import ConditionSource, SequenceProfile
+from schemas.profile import SequenceProfile
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 SMALLEST_STD = 1e-6
@@ -139,7 +139,6 @@ def make_profile(
     length_edges: Sequence[int],
     density_edges: Sequence[int],
     max_length: int,
-    crossover: float,
 ) -> SequenceProfile:
     """Computes the profile of the training split.
 
@@ -148,8 +147,6 @@ def make_profile(
         length_edges: configured lower bounds, in events, of the length buckets but the first.
         density_edges: the same for the density buckets, in training samples.
         max_length: maximum history length of the examples, in events.
-        crossover: training samples per item above which the item alone is a good enough
-            condition (LENS, arXiv 2605.25583).
 
     Raises:
         ValueError: there is no training example.
@@ -158,10 +155,6 @@ def make_profile(
     if not examples:
         raise ValueError("the training split is empty: a sequence profile needs examples")
     items = len(counts.items.values)
-    samples_per_item = examples / items
-    source = (
-        ConditionSource.ITEM if samples_per_item > crossover else ConditionSource.ITEM_AND_SEQUENCE
-    )
     return SequenceProfile(
         examples=examples,
         max_length=max_length,
@@ -170,8 +163,7 @@ def make_profile(
         length_quantiles=_quantiles(counts.lengths),
         total_length_quantiles=_quantiles(counts.total_lengths),
         items=items,
-        samples_per_item=samples_per_item,
-        condition_source=source.value,
+        samples_per_item=examples / items,
         proposed_length_edges=propose_edges(counts.lengths, len(length_edges) + 1),
         proposed_density_edges=propose_edges(counts.densities, len(density_edges) + 1),
         length_bucket_shares=counts.lengths.shares(length_edges),

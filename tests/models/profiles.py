@@ -18,7 +18,6 @@ def make_profile(**changes: Any) -> SequenceProfile:
         "total_length_quantiles": {"0.5": 3.0},
         "items": 50,
         "samples_per_item": 2.0,
-        "condition_source": "item_and_sequence",
         "proposed_length_edges": [1],
         "proposed_density_edges": [1],
         "length_bucket_shares": {"0": 1.0},

@@ -170,7 +170,7 @@ def profile(**changes: Any) -> SequenceProfile:
     values: dict[str, Any] = {
         "examples": 2000, "max_length": 8, "length_mean": 4.0, "length_std": 2.0,
         "length_quantiles": {}, "total_length_quantiles": {}, "items": 11,
-        "samples_per_item": 180.0, "condition_source": "item", "proposed_length_edges": [],
+        "samples_per_item": 180.0, "proposed_length_edges": [],
         "proposed_density_edges": [], "length_bucket_shares": {}, "density_bucket_shares": {},
         "label_mean": 0.5,
     }  # fmt: skip

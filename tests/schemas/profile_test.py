@@ -18,7 +18,6 @@ VALUES = {
     "total_length_quantiles": {"0.5": 9.0},
     "items": 4,
     "samples_per_item": 2.5,
-    "condition_source": "item_and_sequence",
     "proposed_length_edges": [5, 10],
     "proposed_density_edges": [1, 3],
     "length_bucket_shares": {"0-4": 0.2, "5+": 0.8},

@@ -23,7 +23,6 @@ PROPERTIES = {
     "length_edges": "[1, 3]",
     "density_edges": "[2]",
     "max_length": 4,
-    "crossover": 50.0,
 }
 
 
@@ -97,5 +96,4 @@ def test_component_has_one_output_and_readable_properties() -> None:
     assert built.outputs["profile"].type is artifacts.SequenceProfile
     properties = built.exec_properties
     assert json.loads(properties["length_edges"]) == [1, 5]
-    assert properties["crossover"] == 50.0
     assert properties["source_hash"] == "abc"

@@ -23,7 +23,7 @@ ROW = st.tuples(
     st.integers(0, 6),
     st.integers(0, 1),
 )
-PROPERTIES = {"length_edges": [1, 10], "density_edges": [3, 6], "max_length": 30, "crossover": 50}
+PROPERTIES = {"length_edges": [1, 10], "density_edges": [3, 6], "max_length": 30}
 
 
 def _count(rows: list[tuple[int, ...]]) -> ProfileCounts:
@@ -78,13 +78,6 @@ def test_any_sharding_gives_the_statistics_of_all_rows(
     )
     assert profile.label_mean == pytest.approx(labels.mean())
     assert SequenceProfile.from_json(profile.to_json()) == profile
-
-
-@pytest.mark.parametrize(("examples", "source"), [(50, "item_and_sequence"), (51, "item")])
-def test_the_condition_source_changes_above_the_crossover(examples: int, source: str) -> None:
-    counts = _count([(3, 3, 5, 1, 0)] * examples)
-
-    assert make_profile(counts, **PROPERTIES).condition_source == source
 
 
 def test_one_length_alone_has_a_positive_deviation() -> None:
