@@ -60,7 +60,8 @@ def read_refusals(evaluation_uri: str | Path) -> list[str]:
     for spec in result.missing_slices:
         keys = ", ".join(spec.feature_keys)
         sentences.append(f"no example to slice by {keys}" if keys else "there are no examples")
-    return sentences
+    # What is undefined misses its bounds and cannot be compared either.
+    return list(dict.fromkeys(sentences))
 
 
 def slice_name(key: metrics_for_slice_pb2.SliceKey) -> str:
@@ -89,6 +90,8 @@ def _sentence(failure: validation_result_pb2.ValidationFailure, where: str) -> s
     threshold = failure.metric_threshold
     if failure.message.strip():
         return f"{name} {where}: {failure.message.strip()}"
+    if math.isnan(value):
+        return f"{name} {where} is undefined"
     if threshold.HasField("change_threshold"):
         higher = config_pb2.MetricDirection.HIGHER_IS_BETTER
         verb = "fell" if threshold.change_threshold.direction == higher else "rose"
@@ -98,8 +101,6 @@ def _sentence(failure: validation_result_pb2.ValidationFailure, where: str) -> s
             f"more than {_figure(limit)}"
         )
     bounds = threshold.value_threshold
-    if math.isnan(value):
-        return f"{name} {where} is undefined"
     if name == "invalid_scores":
         return f"{_figure(value)} scores {where} are no probabilities"
     if bounds.HasField("lower_bound") and value < bounds.lower_bound.value:

@@ -225,20 +225,25 @@ def test_without_a_blessed_model_there_is_nothing_to_fall_behind(evaluation: Eva
     assert results.read_metrics(uri, baseline=True) == {"overall": {}, "slices": {}}
 
 
-def test_scores_that_are_no_probabilities_refuse_a_model(evaluation: Evaluation) -> None:
+@pytest.mark.parametrize("baseline", [None, "score"])
+def test_scores_that_are_no_probabilities_refuse_a_model(
+    evaluation: Evaluation, baseline: str | None
+) -> None:
     config = EvaluationConfig(
-        thresholds={},
+        thresholds={MetricName.AUC: Bounds(min=0.0)},
         slice_thresholds={MetricName.AUC: Bounds(min=0.0)},
         min_slice_size=100,
-        max_worsening={},
+        max_worsening={MetricName.AUC: 0.005},
+        slice_max_worsening={MetricName.AUC: 0.5},
     )
 
-    uri, blessed = evaluation.run(config, model="broken")
+    uri, blessed = evaluation.run(config, model="broken", baseline=baseline)
 
     assert not blessed
     refusals = results.read_refusals(uri)
     assert "1 scores overall (728 examples) are no probabilities" in refusals
-    assert "auc in length_bucket:0-9 (300 examples) is undefined" in refusals
+    assert refusals.count("auc overall (728 examples) is undefined") == 1
+    assert refusals.count("auc in length_bucket:0-9 (300 examples) is undefined") == 1
     assert not any("10-19" in refusal for refusal in refusals)
 
 
