@@ -157,9 +157,9 @@ def _overall_table(grid: Grid, rows: Rows, short: Rows) -> str:
     note = f"\nCells not run: {', '.join(missing)}.\n" if missing else ""
     return (
         "Test split, mean ± sample standard deviation over seeds. *GAUC, one history* scores all "
-        "rows of a user with the history before the first of them.\n\n"
-        + markdown(heads, lines)
-        + note
+        "rows of a user with the history before the first of them. *AUC under "
+        f"{grid.file.short_history} events* is over the rows that are so short by the model's own "
+        "history protocol: other protocols, other rows.\n\n" + markdown(heads, lines) + note
     )
 
 

@@ -24,7 +24,7 @@ class RowFacts:
         label: 0 or 1, float32.
         user: hash of the user id.
         key: hash of user, item and time, which names the row in every example set.
-        time: of the impression, in the log's unit, int64.
+        time: of the impression, in milliseconds, int64.
         history_length: events in the history.
         item_train_count: training samples of the target item.
         length_bucket: name of the history length's bucket.
