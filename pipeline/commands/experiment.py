@@ -27,25 +27,27 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.report:
             if results is not None and not results.exists():
                 raise ConfigError(f"--results {results}: no such file")
-            if not arguments.diagnostics:
-                return _report(grid, results)
-            with lock.hold(grid.root):
-                return _run(grid, grid, results, train=False, diagnostics=True)
-        if arguments.background:
+        elif arguments.background:
             return _detach(grid, arguments)
-        # The tables are of the whole grid, whatever part of it is trained this time.
+        # The tables are of the whole grid, whatever part of it is looked at this time.
         seeds = [*load_file(arguments.grid).seeds, *arguments.seeds]
         whole = load_grid(arguments.grid, arguments.overrides, seeds=seeds)
+        if arguments.report and not arguments.diagnostics:
+            return _report(whole, results)
         with lock.hold(grid.root):
-            return _run(grid, whole, results, diagnostics=arguments.diagnostics)
+            return _run(
+                grid,
+                whole,
+                results,
+                train=not arguments.report,
+                diagnostics=arguments.diagnostics,
+            )
     except (ConfigError, InputError, lock.LockedError) as error:
         print(f"lengthwise: {error}", file=sys.stderr)
         return EXIT_FAULT if isinstance(error, lock.LockedError) else EXIT_BAD_INPUT
 
 
-def _run(
-    grid: Grid, whole: Grid, results: Path | None, *, train: bool = True, diagnostics: bool
-) -> int:
+def _run(grid: Grid, whole: Grid, results: Path | None, *, train: bool, diagnostics: bool) -> int:
     from pipeline.experiments.example_sets import check_inputs
     from pipeline.experiments.run import RESULTS, Places, diagnose_cells, run_cells
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import dataclasses
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.commands import experiment
 from pipeline.experiments.example_sets import SCORED_ROWS, set_folder, write_json
 from pipeline.experiments.grid import Cell, Grid, load_grid
 from pipeline.experiments.report import write_report
@@ -189,7 +191,19 @@ def test_diagnostics_that_are_there_are_shown(grid: Grid) -> None:
     assert line_of(gate, "din")[1:] == ["0.1250 ± 0.0000"]
 
 
-def test_a_base_left_out_is_said(tmp_path: Path) -> None:
+def test_the_tables_are_of_the_whole_grid_whatever_is_asked_for(tmp_path: Path) -> None:
     path = write_grid(tmp_path, set=EDGES, models=MODELS)
-    text, _ = report_of(load_grid(path, only=["din"]))
-    assert "din less pooled: pooled was left out by --only" in text
+    asked = argparse.Namespace(
+        grid=str(path),
+        overrides=[],
+        only=["din"],
+        seeds=[3],
+        results=None,
+        report=True,
+        diagnostics=False,
+        background=False,
+    )
+    assert experiment.main(asked) == 0
+    text = (tmp_path / "root" / "small" / "report.md").read_text(encoding="utf-8")
+    assert line_of(text, "pooled", "0")[2] == "not run"
+    assert "din seed 3, wide seed 1" in text
