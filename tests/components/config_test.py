@@ -31,6 +31,7 @@ def test_config_reads_back_what_it_writes() -> None:
         ({"thresholds": {"auc": {}}}, "give min, max or both"),
         ({"thresholds": {"auc": {"min": 0.9, "max": 0.1}}}, "min 0.9 is above max 0.1"),
         ({"thresholds": {"auc": {"minimum": 0.9}}}, "unknown key"),
+        ({"thresholds": {"auc": {"min": float("nan")}}}, "found NaN"),
         ({"min_slice_size": 0}, "at least 1"),
         ({"max_worsening": {"calibration": 0.1}}, "auc, gauc, log_loss"),
         ({"slice_max_worsening": {"auc": -0.1}}, "at least 0"),
