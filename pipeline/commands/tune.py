@@ -14,11 +14,10 @@ from rich.console import Console
 
 from models.tuning.config import TuneConfig
 from pipeline import lock
-from pipeline.commands.run import check_run, exit_code, mark_snapshot, message_of
+from pipeline.commands.run import GATE, check_run, exit_code, mark_snapshot, message_of
 from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.environment import prepare_environment
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_REFUSED
-from pipeline.summary import Summary
 from pipeline.terminal import StepScreen, captured_output, log_to_stderr
 from schemas.loading import ConfigError, build, set_keys, to_plain
 from schemas.writing import write_text
@@ -65,12 +64,14 @@ def _tune(config: RunConfig, root: Path) -> int:
             screen.start("Start")
             try:
                 results = _search(config, root, screen)
-                _mark_last_snapshot(root, refused=False)
+                mark_snapshot(root, refused=False)
             except BaseException as error:
                 _logger.exception("the search failed")
                 code = exit_code(error)
                 if code == EXIT_REFUSED:
-                    _mark_last_snapshot(root, refused=True)
+                    mark_snapshot(root, refused=True)
+                elif GATE in screen.seconds:
+                    mark_snapshot(root, refused=False)
                 console.print(
                     f"failed: {screen.current or 'the search'}: {message_of(error)}",
                     style="red",
@@ -105,15 +106,6 @@ def _search(config: RunConfig, root: Path, screen: StepScreen) -> list[dict[str,
     ]
     rows = json.loads((folder / "tuner_results.json").read_text(encoding="utf-8"))
     return [{"auc": row["score"], **read_values(config.tune, row)} for row in rows]
-
-
-def _mark_last_snapshot(root: Path, *, refused: bool) -> None:
-    """Marks the snapshot as a run would, whose cache answers with the examples made here."""
-    from pipeline.collect import collect
-
-    summary = Summary()
-    collect(summary, root)
-    mark_snapshot(summary.snapshot, refused=refused)
 
 
 def _report(config: RunConfig, root: Path, results: list[dict[str, Any]], console: Console) -> None:
