@@ -149,8 +149,16 @@ def attention_names(config: ModelConfig, count: int) -> list[str]:
     if offers.long_branch:
         return ["short", "long"][:count]
     if offers.queries:
-        return [f"layer_{index}" for index in range(count)]
+        return [layer_name(config, index) for index in range(count)]
     return ["attention"][:count]
+
+
+def layer_name(config: ModelConfig, part: int) -> str:
+    """Names an attention of latent queries: of each layer those of all histories, in turn."""
+    if not config.second_history:
+        return f"layer_{part}"
+    layer, is_second = divmod(part, 2)
+    return f"layer_{layer}_second" if is_second else f"layer_{layer}"
 
 
 def prompts_before(config: ModelConfig, name: str) -> int:
@@ -166,7 +174,10 @@ def position_curves(ranker: Ranker) -> dict[str, Any]:
     """Returns the learned position biases by layer, [queries or 1][max_length]."""
     positions = getattr(ranker.backbone, "positions", None)
     layers = [] if positions is None else positions.position_biases
-    return {f"layer_{index}": _rounded(layer.table.numpy().T) for index, layer in enumerate(layers)}
+    return {
+        layer_name(ranker.config, index): _rounded(layer.table.numpy().T)
+        for index, layer in enumerate(layers)
+    }
 
 
 def temperatures(ranker: Ranker) -> dict[str, list[float]]:
@@ -240,7 +251,7 @@ def _recorded_positions(ranker: Ranker) -> Iterator[tuple[list[tf.Tensor], dict[
             if positions.gate is not None:
                 stack.enter_context(_watched(positions.gate, "gate", gates.append))
             for index, layer in enumerate(positions.target_biases):
-                keep = _keeper(biases, f"layer_{index}")
+                keep = _keeper(biases, layer_name(ranker.config, index))
                 stack.enter_context(_watched(layer, "factors", keep))
         yield gates, biases
 

@@ -233,6 +233,25 @@ def test_the_gate_and_the_curves_are_those_of_the_weights() -> None:
     np.testing.assert_allclose(found["target_position_curves"]["layer_0"], curves, atol=1e-5)
 
 
+def test_each_of_two_histories_has_its_own_figures() -> None:
+    ranker = make_ranker(
+        "hyformer",
+        position="query_specific",
+        lens={},
+        second_history=["click"],
+        hyformer={"queries": 4, "dim": 8, "layers": 2, "heads": 2},
+    )
+    found = diagnose(ranker)
+    names = ["layer_0", "layer_0_second", "layer_1", "layer_1_second"]
+    for part in ("attention", "position_curves", "target_position_curves"):
+        assert list(found[part]) == names
+    assert ranker.backbone is not None
+    table = ranker.backbone.positions.position_biases[1].table
+    table.assign(np.ones(table.shape))
+    curves = diagnose(ranker)["position_curves"]
+    assert {name for name in names if np.any(curves[name])} == {"layer_0_second"}
+
+
 def test_temperatures_fall_with_length() -> None:
     found = diagnose(make_ranker("twin", lain={}))["temperature"]
     assert set(found) == {"short_attention", "long_attention"}
