@@ -115,7 +115,8 @@ class LimitsConfig:
         request_bytes: largest gRPC message or HTTP body, also when unpacked.
         call_seconds: how long a call without a deadline of its own may take.
         header_seconds: how long a new HTTP connection may take to send its first headers.
-        body_seconds: how long an HTTP body may take to arrive.
+        body_seconds: how long an HTTP body or a gRPC message may take to arrive, and an answer
+            over HTTP to be taken.
         idle_seconds: how long a kept-alive HTTP connection may stay idle.
         connections: HTTP connections open at once; one more is closed.
         drain_seconds: how long calls under way may take to end at shutdown.

@@ -133,10 +133,10 @@ class Server:
         stopped = self._grpc.stop(seconds)
         idle = self._admission.wait_until_idle(seconds)
         stopped.wait(seconds)
-        self._http.close()
+        taken = self._http.close(seconds if idle else 0.0)
         self._grpc.close()
         self._at_rest = self.manager.close() and idle
-        return idle
+        return idle and taken
 
     def _load(self, name: str, number: int, path: Path) -> ServedVersion:
         # Not gently: it holds Python's lock, which calls wait for, and it reads files that a pusher

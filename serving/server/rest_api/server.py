@@ -28,6 +28,8 @@ _LOG = logging.getLogger(__name__)
 _SPARE_THREADS = 4
 _START_SECONDS = 10.0
 _CHUNK = 1 << 16
+# Between two looks at whether all answers are sent.
+_LOOK_SECONDS = 0.02
 
 
 class HttpServer:
@@ -62,6 +64,7 @@ class HttpServer:
         )
         self._lookups = futures.ThreadPoolExecutor(_SPARE_THREADS, thread_name_prefix="http-lookup")
         self._pending = 0
+        self._sending = 0
         self._stopping = False
         self._protocols: _Protocols | None = None
         self._listener: asyncio.Server | None = None
@@ -80,13 +83,22 @@ class HttpServer:
         """Takes no more connections and no more requests; those under way go on."""
         asyncio.run_coroutine_threadsafe(self._stop_listening(), self._loop).result(_START_SECONDS)
 
-    def close(self) -> None:
-        """Closes every connection and ends the thread."""
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(_START_SECONDS)
+    def close(self, seconds: float) -> bool:
+        """Closes every connection and ends the thread.
+
+        Args:
+            seconds: how long clients may take to take their answers.
+
+        Returns:
+            Whether they took them.
+        """
+        closed = asyncio.run_coroutine_threadsafe(self._close(seconds), self._loop)
+        taken = closed.result(seconds + _START_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_START_SECONDS)
         self._calls.shutdown(wait=False, cancel_futures=True)
         self._lookups.shutdown(wait=False, cancel_futures=True)
+        return taken
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -108,9 +120,14 @@ class HttpServer:
         if self._protocols is not None:
             self._protocols.pre_shutdown()
 
-    async def _close(self) -> None:
+    async def _close(self, seconds: float) -> bool:
+        end = self._loop.time() + seconds
+        while (self._pending or self._sending) and self._loop.time() < end:
+            await asyncio.sleep(_LOOK_SECONDS)
+        taken = not (self._pending or self._sending)
         if self._protocols is not None:
             await self._protocols.shutdown(1.0)
+        return taken
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._protocols is not None:
@@ -134,7 +151,21 @@ class HttpServer:
         )
         if close or self._stopping:
             response.force_close()
+        await self._send(request, response)
         return response
+
+    async def _send(self, request: web.BaseRequest, response: web.Response) -> None:
+        """Sends an answer; aiohttp itself waits for ever for a client that does not take it."""
+        self._sending += 1
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self._sending -= 1
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
         method, path = request.method, request.rel_url.raw_path
@@ -214,6 +245,8 @@ class _Protocols(web.Server):
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
+        # An answer is sent when the system has all of it.
+        transport.set_write_buffer_limits(0)
         if len(self.connections) > self._limits.connections:
             transport.abort()
             return

@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import time
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -192,3 +193,52 @@ def server_listens(server: Running) -> bool:
     except OSError:
         return False
     return True
+
+
+LARGE = {"request_bytes": 4_000_000}
+
+
+@contextlib.contextmanager
+def asked_for_much(server: Running) -> Iterator[socket.socket]:
+    """A client whose answer of 7 MB is there, and which has not read any of it."""
+    inputs = {"ids": [1], "values": [[1.0]], "names": ["a" * 3_000_000]}
+    body = json.dumps({"signature_name": "mixed", "inputs": inputs}).encode()
+    with socket.socket() as client:
+        # The system itself takes little of the answer.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(30)
+        client.connect(("127.0.0.1", server.ports.rest))
+        head = f"POST {PREDICT} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body)
+        until(lambda: server.server.metrics.requests.value("tiny", "OK") == 1)
+        yield client
+
+
+def test_an_answer_that_is_not_taken_keeps_no_connection(versions: Path) -> None:
+    with (
+        running(versions, limits={"body_seconds": 0.5, **LARGE}) as server,
+        asked_for_much(server),
+    ):
+        protocols = server.server._http._protocols
+        assert protocols is not None
+        until(lambda: not protocols.connections)
+        lives(server)
+
+
+def test_stopping_lets_an_answer_be_taken(versions: Path) -> None:
+    with (
+        running(versions, limits=LARGE) as server,
+        asked_for_much(server) as client,
+        futures.ThreadPoolExecutor(1) as pool,
+    ):
+        stopped = pool.submit(server.server.stop)
+        with pytest.raises(futures.TimeoutError):
+            # Longer than aiohttp waits for a handler when it is closed.
+            stopped.result(3)
+
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        outputs = json.loads(answer.read())["outputs"]
+
+        assert outputs["name"] == ["a" * 3_000_000]
+        assert stopped.result(30) is True
