@@ -15,6 +15,8 @@ from pipeline.experiments.grid import Cell, default_settings, flatten
 _logger = logging.getLogger(__name__)
 
 _ABSENT = object()
+# What the figures of a row depend on; scores and metrics are pipeline's.
+_SOURCES = ("schemas", "beam_jobs", "models", "components", "pipeline")
 
 
 class ResultsFile:
@@ -94,7 +96,7 @@ def code_version() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    changes = git("status", "--porcelain", "--", "models", "beam_jobs", "components", "schemas")
+    changes = git("status", "--porcelain", "--", *_SOURCES)
     return {
         "commit": git("rev-parse", "HEAD"),
         "edited": None if changes is None else bool(changes),
