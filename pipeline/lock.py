@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from schemas.writing import naming
+
 LOCK_FILE = ".lock"
 
 
@@ -39,10 +41,10 @@ def hold(root: Path) -> Iterator[None]:
             "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": " ".join(sys.argv),
         }
-        stream.seek(0)
-        stream.truncate()
-        stream.write(json.dumps(holder) + "\n")
-        stream.flush()
+        with naming(path):
+            stream.truncate(0)
+            # Past the buffer, which would be written once more, and fail again, at the end.
+            os.write(stream.fileno(), f"{json.dumps(holder)}\n".encode())
         yield
 
 

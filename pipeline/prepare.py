@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from components.pusher.versions import read_versions
 from models.warm_start_index import WarmStartError, read_index
 from pipeline.config import RunConfig
 from schemas.dataset import DatasetDescription, load_description
+from schemas.writing import write_bytes
 
 CURATED = Path(__file__).parent.parent / "schemas" / "curated"
 SNAPSHOTS = "snapshots"
@@ -143,10 +143,7 @@ def find_schema(config: RunConfig, description: DatasetDescription) -> Path:
     digest = hashlib.blake2b(content, digest_size=8).hexdigest()
     copy = Path(config.run.root).resolve() / SCHEMAS / f"{source.stem}-{digest}.pbtxt"
     if not copy.exists():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        temporary = copy.with_suffix(".partial")
-        temporary.write_bytes(content)
-        os.replace(temporary, copy)
+        write_bytes(copy, content)
     return copy
 
 

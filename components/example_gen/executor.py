@@ -21,6 +21,7 @@ from components.example_gen.earlier import EARLIER_FILE, features_hash, link_ear
 from schemas import features
 from schemas.dataset import DatasetDescription
 from schemas.loading import build
+from schemas.writing import write_text
 
 
 class Executor(BaseBeamExecutor):
@@ -65,7 +66,7 @@ class Executor(BaseBeamExecutor):
             features_hash(description),
         )
         note = Path(examples.uri) / EARLIER_FILE
-        note.write_text(json.dumps(dataclasses.asdict(earlier)) + "\n", encoding="utf-8")
+        write_text(note, json.dumps(dataclasses.asdict(earlier)) + "\n")
         examples.set_string_custom_property("snapshot", snapshot)
         for split, count in report.examples.items():
             examples.set_int_custom_property(f"examples_{split}", count)

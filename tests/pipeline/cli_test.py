@@ -109,6 +109,26 @@ def test_a_lock_is_free_after_its_holder(tmp_path: Path) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def test_a_disk_too_full_for_the_lock_is_told_with_its_file(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys\n"
+        "from pipeline.cli import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", "configs/demo.yaml", "--set", f"run.root={tmp_path}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"lengthwise: [Errno 27] File too large: '{tmp_path}/.lock'\n"
+
+
 def test_a_fault_before_the_run_begins_is_in_the_summary_that_was_asked_for(
     tmp_path: Path,
 ) -> None:

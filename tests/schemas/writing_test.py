@@ -36,3 +36,15 @@ def test_numbers_that_json_has_no_word_for_are_none() -> None:
     values = {"auc": 0.5, "gauc": float("nan"), "epochs": [{"loss": float("inf")}, (1, "x", None)]}
     expected = {"auc": 0.5, "gauc": None, "epochs": [{"loss": None}, [1, "x", None]]}
     assert undefined_as_none(values) == expected
+
+
+def test_a_full_disk_is_told_with_the_file_that_was_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/file.json'"):
+        write_text(tmp_path / "file.json", "text")
+    assert not list(tmp_path.iterdir())
