@@ -133,11 +133,6 @@ def find_schema(config: RunConfig, description: DatasetDescription) -> Path:
         InputError: there is none.
     """
     source = schema_source(config, description)
-    if not source.exists():
-        raise InputError(
-            f"data.schema: {source} does not exist; `lengthwise data propose-schema CONFIG "
-            "--output FILE` proposes one to look over"
-        )
     # The cache knows a schema by its path alone, so an edited one needs another path.
     content = source.read_bytes()
     digest = hashlib.blake2b(content, digest_size=8).hexdigest()
@@ -148,8 +143,18 @@ def find_schema(config: RunConfig, description: DatasetDescription) -> Path:
 
 
 def schema_source(config: RunConfig, description: DatasetDescription) -> Path:
-    """Returns where the curated schema of a run should be."""
-    return Path(config.data.schema or CURATED / f"{description.name}.pbtxt")
+    """Finds the curated schema of a run.
+
+    Raises:
+        InputError: there is none.
+    """
+    source = Path(config.data.schema or CURATED / f"{description.name}.pbtxt")
+    if not source.exists():
+        raise InputError(
+            f"data.schema: {source} does not exist; `lengthwise data propose-schema CONFIG "
+            "--output FILE` proposes one to look over"
+        )
+    return source
 
 
 def find_warm_start(config: RunConfig, fingerprint: str) -> str:

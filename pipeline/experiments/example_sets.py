@@ -94,16 +94,21 @@ def stamp_of(cell: Cell) -> str:
 
 
 def check_inputs(cells: Iterable[Cell]) -> None:
-    """Checks that the raw files of each example set are there and have the right columns.
+    """Checks that what each example set is built from is there and fits.
 
     Raises:
-        InputError: a file or column is missing, or cannot be read.
+        InputError: a file or column, the schema or the snapshot is missing, or cannot be used.
     """
-    from beam_jobs.plan import make_plan
+    from beam_jobs.plan import make_plan, with_snapshot
+    from pipeline.prepare import schema_source
 
     for cell in {cell.example_key: cell for cell in cells}.values():
-        if cell.config.data.generate is None:
-            make_plan(cell.config.data, cell.description)
+        schema_source(cell.config, cell.description)
+        data = cell.config.data
+        if data.generate is None:
+            plan = make_plan(data, cell.description)
+            if data.snapshot != "none":
+                with_snapshot(plan, data.snapshot)
 
 
 def find_set(root: Path, cell: Cell) -> ExampleSet | None:

@@ -12,9 +12,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from beam_jobs.errors import InputError
+from beam_jobs.simulate import simulate
 from models.plan import NUMBERS, Number
 from pipeline.experiments import run as run_module
-from pipeline.experiments.example_sets import SCORED_ROWS, ExampleSet, find_set, set_folder
+from pipeline.experiments.example_sets import (
+    SCORED_ROWS,
+    ExampleSet,
+    check_inputs,
+    find_set,
+    set_folder,
+)
 from pipeline.experiments.example_sets import stamp_of as real_stamp_of
 from pipeline.experiments.grid import Grid, load_grid
 from pipeline.experiments.results import read_lines
@@ -169,6 +177,24 @@ def test_an_example_set_is_used_until_description_schema_or_snapshot_change(
         file.write_text("12")
         stamps.add(real_stamp_of(cell))
     assert len(stamps) == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("data.schema", "data.schema: nowhere does not exist"),
+        ("data.snapshot", "data.snapshot: nowhere holds no readable snapshot"),
+    ],
+)
+def test_a_missing_schema_or_snapshot_is_said_before_anything_is_trained(
+    tmp_path: Path, key: str, message: str
+) -> None:
+    simulate(tmp_path / "raw", impressions=1_000)
+    grid = load_grid(write_grid(tmp_path), seeds=[1])
+    check_inputs(grid.cells.values())
+    grid = load_grid(write_grid(tmp_path, set={key: "nowhere"}), seeds=[1])
+    with pytest.raises(InputError, match=message):
+        check_inputs(grid.cells.values())
 
 
 def test_a_worker_that_dies_leaves_its_last_words(
