@@ -26,6 +26,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Serves until it is told to stop by SIGTERM or SIGINT."""
     config = _config(arguments)
     sources = _sources(arguments, config)
+    if arguments.ready_file:
+        # One of an earlier run would say that this one is ready.
+        Path(arguments.ready_file).unlink(missing_ok=True)
     # Before gRPC is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with without_chatter(), without_collection():
