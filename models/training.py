@@ -18,6 +18,7 @@ from models.length_groups import padded_events
 from models.monitor import TrainingMonitor
 from models.packing import count_events, is_packed, packed_positions, reads_windows
 from models.plan import USER_GROUP
+from models.progress_lines import progress
 from models.ranker import Ranker
 from models.ranker_factory import RankerFactory
 from models.record_check import find_bad_record
@@ -26,7 +27,6 @@ from models.workers.group import WorkerGroup
 from schemas import features
 
 logger = logging.getLogger(__name__)
-progress = logging.getLogger("lengthwise.progress")
 
 SECONDS_BETWEEN_PROGRESS = 2.0
 

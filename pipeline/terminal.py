@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-PROGRESS_LOGGER = "lengthwise.progress"
+from models.progress_lines import PROGRESS_LOGGER
 
 
 @contextlib.contextmanager
@@ -41,20 +41,6 @@ def captured_output(log: Path) -> Iterator[Console]:
             os.dup2(real[1], 2)
             os.close(real[0])
             os.close(real[1])
-
-
-def log_to_stderr() -> None:
-    """Logs to stderr, which ``captured_output`` sends to the log file.
-
-    How far a bar has come is drawn and not written: a line every two seconds would bury the others.
-    """
-    handler = logging.StreamHandler()
-    handler.addFilter(lambda record: record.name != PROGRESS_LOGGER or "line" in record.__dict__)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        handlers=[handler],
-    )
 
 
 class StepScreen(logging.Handler):

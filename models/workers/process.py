@@ -23,9 +23,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from models.progress_lines import log_to_stderr, progress
 from schemas.writing import write_text
 
-PROGRESS_LOGGER = "lengthwise.progress"
 TRAINING_FILE = "training.json"
 OUTCOME_FILE = "outcome.json"
 PROGRESS_FILE = "progress.jsonl"
@@ -78,10 +78,7 @@ class _ProgressWriter(logging.Handler):
 def main(folder: Path) -> int:
     """Trains as ``training.json`` says."""
     threading.Thread(target=_end_with_parent, args=[folder], daemon=True).start()
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    progress = logging.getLogger(PROGRESS_LOGGER)
+    log_to_stderr()
     progress.setLevel(logging.INFO)
     progress.addHandler(_ProgressWriter(folder / PROGRESS_FILE))
     training = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from models.progress_lines import progress
 from models.workers.board import Board, Sign, State, Training
 from models.workers.cluster import TF_CONFIG, Cluster
 from models.workers.errors import WorkerError
-from models.workers.process import OUTCOME_FILE, PROGRESS_FILE, PROGRESS_LOGGER, TRAINING_FILE
+from models.workers.process import OUTCOME_FILE, PROGRESS_FILE, TRAINING_FILE
 
 BEAT_SECONDS = 1.0
 JOIN_SECONDS = 40.0
@@ -44,7 +45,6 @@ FOLLOWING_ERRORS = (
 CLEAR_ERRORS = ("TrainingError", "CheckpointError", "UnreadableCheckpointError", "WarmStartError")
 
 logger = logging.getLogger(__name__)
-progress = logging.getLogger(PROGRESS_LOGGER)
 
 Clock = Callable[[], float]
 

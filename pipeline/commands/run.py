@@ -17,6 +17,7 @@ from rich.table import Table
 
 from beam_jobs.errors import InputError
 from models.plan import make_plan
+from models.progress_lines import log_to_stderr
 from models.workers.board import FOLDER as WORKERS
 from models.workers.board import Board
 from models.workers.cluster import read_cluster
@@ -26,7 +27,7 @@ from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.environment import prepare_environment
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_REFUSED
 from pipeline.summary import Summary, find_not_judged
-from pipeline.terminal import StepScreen, captured_output, log_to_stderr
+from pipeline.terminal import StepScreen, captured_output
 from schemas.dataset import load_description
 from schemas.imports import without_collection
 from schemas.loading import ConfigError

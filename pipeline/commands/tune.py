@@ -12,13 +12,14 @@ from typing import Any
 
 from rich.console import Console
 
+from models.progress_lines import log_to_stderr
 from models.tuning.config import TuneConfig
 from pipeline import lock
 from pipeline.commands.run import GATE, check_run, exit_code, mark_snapshot, message_of
 from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.environment import prepare_environment
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_REFUSED
-from pipeline.terminal import StepScreen, captured_output, log_to_stderr
+from pipeline.terminal import StepScreen, captured_output
 from schemas.loading import ConfigError, build, set_keys, to_plain
 from schemas.writing import write_text
 

@@ -8,6 +8,7 @@ import logging
 import os
 from pathlib import Path
 
+from models.progress_lines import log_to_stderr
 from models.workers.board import FOLDER as WORKERS
 from models.workers.board import Board
 from models.workers.cluster import TF_CONFIG, Cluster, ClusterError, read_cluster
@@ -28,9 +29,7 @@ def main(arguments: argparse.Namespace) -> int:
     log = root / "logs" / f"worker-{cluster.index}-{datetime.datetime.now():%Y%m%dT%H%M%S}.log"
     prepare_environment()
     with captured_output(log) as console:
-        logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        log_to_stderr()
         name = cluster.name(cluster.index)
         console.print(f"{config.run.name}: {name} of {root}  (log: {log})", style="bold")
         try:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.progress_lines import log_to_stderr
 from pipeline.config import RunConfig
 from pipeline.environment import prepare_environment
 from pipeline.experiments.example_sets import ExampleSet, write_json
@@ -62,9 +63,7 @@ class Task:
 
 def main(task_file: str, outcome_file: str) -> int:
     """Does the task; the outcome holds ``result`` or ``error``."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log_to_stderr()
     logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)
     prepare_environment()
     _end_with_parent()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline.terminal import PROGRESS_LOGGER, StepScreen
+from models.progress_lines import PROGRESS_LOGGER
+from pipeline.terminal import StepScreen
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +25,8 @@ def test_frameworks_and_children_write_to_the_log_and_the_console_to_the_screen(
         "import os, subprocess, sys\n"
         "from pathlib import Path\n"
         "import logging\n"
-        "from pipeline.terminal import PROGRESS_LOGGER, captured_output, log_to_stderr\n"
+        "from models.progress_lines import PROGRESS_LOGGER, log_to_stderr\n"
+        "from pipeline.terminal import captured_output\n"
         f"with captured_output(Path({str(tmp_path / 'log')!r})) as console:\n"
         "    log_to_stderr()\n"
         "    logging.getLogger('any').info('a record')\n"
