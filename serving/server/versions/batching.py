@@ -87,7 +87,8 @@ class BatchQueue:
         if rows is None:
             if time.monotonic() >= deadline:
                 raise expired("before the model was run")
-            self._observe(1, 1)
+            sizes = (array.shape[0] for array in inputs.values() if array.ndim)
+            self._observe(1, max(sizes, default=1))
             return self._run(inputs)
         task = _Task(inputs, rows, self._key(inputs), deadline)
         with self._lock:

@@ -193,3 +193,16 @@ def test_many_threads_get_the_answers_of_single_calls(
 
     assert wrong == 0
     assert max(sizes) > 6
+
+
+def test_the_rows_of_every_batch_are_counted() -> None:
+    seen: list[tuple[int, int]] = []
+    config = BatchingConfig(bypass_rows=3)
+    for rows in (True, False):
+        queue = BatchQueue(
+            signature(rows=rows), Model(), config, observe=lambda *counts: seen.append(counts)
+        )
+        for values in ((1.0, 2.0), (1.0, 2.0, 3.0)):
+            queue.run(request(*values), FOREVER)
+
+    assert seen == [(1, 2), (1, 3)] * 2
