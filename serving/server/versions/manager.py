@@ -362,12 +362,17 @@ class Manager:
         with self._changed:
             record.move(State.UNLOADING)
             self._publish()
-        self._metrics.states.put(model.source.name, str(record.number), value=State.UNLOADING)
+        labels = (model.source.name, str(record.number))
+        # The name may be that of another model now, whose state is not this one's.
+        is_current = self._models.get(model.source.name, model) is model
+        if is_current:
+            self._metrics.states.put(*labels, value=State.UNLOADING)
         self._free(record, drain_seconds=self._config.drain_seconds)
         with self._lock:
             record.move(State.END)
             model.forget_old()
-        self._metrics.states.drop(model.source.name, str(record.number))
+        if is_current:
+            self._metrics.states.drop(*labels)
         _LOG.info("let go of %s version %d", model.source.name, record.number)
 
     def _free(self, record: VersionRecord, *, drain_seconds: float) -> None:

@@ -12,6 +12,7 @@ from serving.server.config import ModelSource, VersionPolicy
 from serving.server.errors import Code, ServingError
 from serving.server.versions.config_watcher import ConfigWatcher
 from serving.server.versions.models_config import read_models_config
+from serving.server.versions.records import State
 from tests.serving.server.versions.managed import (
     Managed,
     serving,
@@ -85,6 +86,17 @@ def test_labels_lead_to_their_versions_while_models_are_replaced(managed: Manage
     manager.reload(Asking((kept,)), 20)
 
     assert set(found) == {1}
+
+
+def test_a_version_of_another_folder_keeps_its_state_in_the_metrics(managed: Managed) -> None:
+    manager = managed.start(source(managed.folder("old", 1)))
+    assert manager.wait_until_ready(20)
+
+    manager.reload([source(managed.folder("new", 1))], 20)
+    until(lambda: managed.loader.loaded[0].closed)
+    assert manager.wait_for_look(20)
+
+    assert managed.metrics.states.value("tiny", "1") == State.AVAILABLE
 
 
 def test_reload_changes_the_policy_of_a_model(managed: Managed) -> None:
