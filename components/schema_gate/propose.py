@@ -7,6 +7,8 @@ the bucket edges or the maximum length of a run: SchemaGate checks those.
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 from pathlib import Path
 
 import tensorflow_data_validation as tfdv
@@ -88,9 +90,13 @@ def read_statistics(source: Path) -> statistics_pb2.DatasetFeatureStatisticsList
             f"{source}: neither examples nor statistics found; a folder with "
             f"Split-{features.TRAIN_SPLIT} of an Examples or ExampleStatistics artifact is expected"
         )
-    return tfdv.generate_statistics_from_tfrecord(
-        str(folder / "*"), pipeline_options=PipelineOptions([f"--runner={_RUNNER}"])
-    )
+    # Left to itself, TFDV makes a folder for them and leaves it.
+    with tempfile.TemporaryDirectory() as scratch:
+        return tfdv.generate_statistics_from_tfrecord(
+            str(folder / "*"),
+            output_path=os.path.join(scratch, "statistics"),
+            pipeline_options=PipelineOptions([f"--runner={_RUNNER}"]),
+        )
 
 
 def tighten(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,12 @@ def gate(tmp_path: Path, make_artifact: Callable[..., Any]) -> Gate:
 def schema(tmp_path_factory: pytest.TempPathFactory, write_split: Callable[..., None]) -> str:
     folder = tmp_path_factory.mktemp("proposal")
     write_split(folder, "train", _columns())
-    return propose_schema(folder)
+    temporary = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(temporary))
+        proposed = propose_schema(folder)
+    assert not list(temporary.iterdir())
+    return proposed
 
 
 def test_data_like_the_proposal_passes(
