@@ -149,7 +149,9 @@ def test_a_fault_before_the_run_begins_is_in_the_summary_that_was_asked_for(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_whoever_stops_it_gets_code_1_and_it_cleans_up(number: signal.Signals) -> None:
     script = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        # Tests that a shell runs in the background inherit that Ctrl-C is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pipeline import cli\n"
         "def work(*_):\n"
         "    try:\n"
