@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.errors import InputError
-from beam_jobs.examples import _root_cause
-from beam_jobs.histories import ENTRIES_PER_CHUNK, chunks, history_windows
-from schemas.loading import to_plain
 from tests.beam_jobs.job import (
     DAY,
     LOG_TYPES,
-    RUNNER,
     anchors,
     configure,
     dead_letters,
@@ -33,7 +25,6 @@ from tests.beam_jobs.job import (
     write_rows,
 )
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 STRICT = {"max_rejected_share": 0.1}
 
 
@@ -384,109 +375,3 @@ def test_an_output_folder_with_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="out: the output folder is not empty"):
         run_job(describe(), configure(tmp_path / "raw"), tmp_path / "out")
     assert (tmp_path / "out" / "mine").read_text() == "precious"
-
-
-def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:
-    rows = [impression(user, user, DAY + user, user % 2) for user in range(3000)]
-    write_log(tmp_path / "raw", [*ROWS, *rows])
-    code = f"""
-import resource
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-from beam_jobs.config import DataConfig
-from beam_jobs.examples import run_examples
-from beam_jobs.plan import make_plan
-from schemas.dataset import DatasetDescription
-from schemas.loading import build
-description = build(DatasetDescription, {to_plain(describe())!r}, where="test")
-config = build(DataConfig, {to_plain(configure(tmp_path / "raw"))!r}, where="test")
-plan = make_plan(config, description)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-try:
-    pipeline = lambda: beam.Pipeline(options=PipelineOptions([{RUNNER!r}]))
-    run_examples(plan, pipeline, {str(tmp_path / "out")!r}, snapshot_output={str(tmp_path / "s")!r})
-except OSError as error:
-    print("OSERROR", error.errno, error.filename)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("OSERROR")]
-    _, number, name = line.split(" ")
-    assert int(number) == 27
-    assert "Split-train/data_tfrecord-0000" in name
-    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda text: RuntimeError(f"Traceback ...\n  File 'x'\nbeam_jobs.errors.{text}\n\nmore"),
-        lambda text: RuntimeError(f"{text} [while running 'Clean-ptransform-12']"),
-        lambda text: RuntimeError(
-            f"Pipeline failed: beam_jobs.errors.{text} [while running 'X']\nat"
-        ),
-    ],
-)
-def test_the_cause_is_found_under_what_a_runner_makes_of_it(
-    wrap: Callable[[str], Exception],
-) -> None:
-    found = _root_cause(wrap("InputError: a: bad ['x', 'y']"))
-    assert (type(found), str(found)) == (InputError, "a: bad ['x', 'y']")
-    full = _root_cause(wrap("OSError: [Errno 28] No space left on device: '/d/f'"))
-    assert isinstance(full, OSError)
-    assert (full.errno, full.filename) == (28, "/d/f")
-    other = wrap("KeyError: 3")
-    assert _root_cause(other) is other
-
-
-@pytest.mark.slow
-def test_the_cause_is_found_with_worker_processes(tmp_path: Path) -> None:
-    write_log(tmp_path / "raw", spoil(ROWS, clicked=None))
-    flags = [
-        RUNNER,
-        "--direct_running_mode=multi_processing",
-        "--direct_num_workers=2",
-        "--sdk_container_image=unused",
-    ]
-    with pytest.raises(InputError, match="11 of 11 rows of the log cannot be used"):
-        run_job(describe(), configure(tmp_path / "raw", **STRICT), tmp_path / "out", flags=flags)
-
-
-def test_a_user_of_very_many_events_is_cut_in_chunks() -> None:
-    count, length = 100_000, 1_000
-    moments = np.arange(count, dtype=np.int64)
-    windows = history_windows(
-        np.zeros(count, np.int64),
-        moments,
-        np.ones(count, bool),
-        np.arange(count),
-        length,
-        np.zeros(count, np.int64),
-    )
-    assert windows.length.max() == length
-    seen = 0
-    for chunk in chunks(windows.length):
-        assert windows.length[chunk].sum() <= ENTRIES_PER_CHUNK
-        assert chunk.start == seen
-        seen = chunk.stop
-    assert seen == count
-
-
-def test_a_user_of_many_events_in_the_whole_job(tmp_path: Path) -> None:
-    rows = [impression(7, n % 50, (1 + n % 3) * DAY + n, n % 2) for n in range(9_000)]
-    write_log(tmp_path / "raw", rows)
-    report = run_job(
-        describe(history_fields=[]),
-        configure(tmp_path / "raw", history={"max_length": 1_000}),
-        tmp_path / "out",
-    )
-    assert report.examples == {"train": 3_000, "validation": 3_000, "test": 3_000}
-    last = max(decoded(tmp_path / "out")["test"], key=lambda e: e["timestamp"][0])
-    assert last["history_length"] == [1_000]
-    assert last["history_length_total"] == [8_999]

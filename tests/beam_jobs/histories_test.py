@@ -11,13 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.errors import InputError
-from beam_jobs.histories import chunks, history_windows, order_of_runs, window_indices
+from beam_jobs.histories import (
+    ENTRIES_PER_CHUNK,
+    chunks,
+    history_windows,
+    order_of_runs,
+    window_indices,
+)
 from beam_jobs.normalise import day_start, local_days, normalise
 from beam_jobs.prior import read_prior
 from beam_jobs.reading import match_files, read_table
 from beam_jobs.splits import resolve_bounds
 from schemas.dataset_sections import FileFormat, Split
-from tests.beam_jobs.job import PRIOR_TYPES, START, configure, describe, impression, write_rows
+from tests.beam_jobs.job import (
+    DAY,
+    PRIOR_TYPES,
+    START,
+    configure,
+    decoded,
+    describe,
+    impression,
+    run_job,
+    write_log,
+    write_rows,
+)
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 HOUR = 3_600_000
@@ -130,3 +147,37 @@ def test_runs_stay_together_in_order_of_time_and_of_their_first_rows_key() -> No
 
 def test_no_rows_have_no_order() -> None:
     assert order_of_runs(np.zeros(0, int), np.zeros(0, int), 3).tolist() == []
+
+
+def test_a_user_of_very_many_events_is_cut_in_chunks() -> None:
+    count, length = 100_000, 1_000
+    moments = np.arange(count, dtype=np.int64)
+    windows = history_windows(
+        np.zeros(count, np.int64),
+        moments,
+        np.ones(count, bool),
+        np.arange(count),
+        length,
+        np.zeros(count, np.int64),
+    )
+    assert windows.length.max() == length
+    seen = 0
+    for chunk in chunks(windows.length):
+        assert windows.length[chunk].sum() <= ENTRIES_PER_CHUNK
+        assert chunk.start == seen
+        seen = chunk.stop
+    assert seen == count
+
+
+def test_a_user_of_many_events_in_the_whole_job(tmp_path: Path) -> None:
+    rows = [impression(7, n % 50, (1 + n % 3) * DAY + n, n % 2) for n in range(9_000)]
+    write_log(tmp_path / "raw", rows)
+    report = run_job(
+        describe(history_fields=[]),
+        configure(tmp_path / "raw", history={"max_length": 1_000}),
+        tmp_path / "out",
+    )
+    assert report.examples == {"train": 3_000, "validation": 3_000, "test": 3_000}
+    last = max(decoded(tmp_path / "out")["test"], key=lambda e: e["timestamp"][0])
+    assert last["history_length"] == [1_000]
+    assert last["history_length_total"] == [8_999]
