@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+# From so many events for each that is wanted, sorting out the hopeless ones first is worth its
+# passes over the scores.
+_MANY_TIMES_COUNT = 16
+
 
 def top_k_events(scores: tf.Tensor, mask: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the positions of the ``count`` best real events.
@@ -33,7 +37,8 @@ def top_k_for_candidates(
     """Returns the positions of the events whose keys score best with a query, in any order.
 
     It chooses as ``top_k_events`` does. Where candidates are many, the scores are what takes the
-    time, so the keys are turned round instead of them, and the best are not sorted.
+    time, so the keys are turned round instead of them, the hopeless are left out, and the best are
+    not sorted.
 
     Args:
         query: ``[..., candidates, width]``.
@@ -50,8 +55,19 @@ def top_k_for_candidates(
     scores = tf.matmul(query, tf.reverse(keys, [-2]), transpose_b=True)
     bound = tf.where(tf.reverse(tf.cast(mask, tf.bool), [-1]), float("inf"), -float("inf"))
     ranked = tf.minimum(tf.cast(scores, tf.float32), bound)
-    found = tf.math.top_k(ranked, k=tf.minimum(count, length), sorted=False)
-    return length - 1 - found.indices, tf.math.is_finite(found.values)
+
+    def among_all() -> tuple[tf.Tensor, tf.Tensor]:
+        found = tf.math.top_k(ranked, k=tf.minimum(count, length), sorted=False)
+        return found.indices, found.values
+
+    def among_contenders() -> tuple[tf.Tensor, tf.Tensor]:
+        values, positions = _contenders(ranked, count)
+        found = tf.math.top_k(values, k=count, sorted=False)
+        leading = positions.shape.rank - 1
+        return tf.gather(positions, found.indices, batch_dims=leading), found.values
+
+    indices, values = tf.cond(length >= _MANY_TIMES_COUNT * count, among_contenders, among_all)
+    return length - 1 - indices, tf.math.is_finite(values)
 
 
 def is_top_k(scores: tf.Tensor, mask: tf.Tensor, count: int) -> tf.Tensor:
@@ -73,9 +89,12 @@ def is_top_k(scores: tf.Tensor, mask: tf.Tensor, count: int) -> tf.Tensor:
     ranked = tf.minimum(tf.cast(tf.stop_gradient(scores), tf.float32), bound)
 
     def choose() -> tf.Tensor:
-        worst = tf.raw_ops.NthElement(input=ranked, n=count - 1, reverse=True)[..., tf.newaxis]
-        chosen = tf.logical_and(ranked >= worst, mask)
-        found = tf.reduce_sum(tf.cast(chosen, tf.int32), axis=-1)
+        is_long = tf.shape(scores)[-1] >= _MANY_TIMES_COUNT * count
+        values = tf.cond(is_long, lambda: _contenders(ranked, count)[0], lambda: ranked)
+        worst = tf.raw_ops.NthElement(input=values, n=count - 1, reverse=True)[..., tf.newaxis]
+        worst = tf.maximum(worst, ranked.dtype.min)  # what is not real has less
+        chosen = ranked >= worst
+        found = tf.reduce_sum(tf.cast(values >= worst, tf.int32), axis=-1)
 
         def most_recent() -> tf.Tensor:
             better = ranked > worst
@@ -91,6 +110,48 @@ def is_top_k(scores: tf.Tensor, mask: tf.Tensor, count: int) -> tf.Tensor:
         choose,
         lambda: tf.broadcast_to(mask, tf.shape(scores)),
     )
+
+
+def _contenders(ranked: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the few scores of each row that can be among its best ``count``, in order.
+
+    The events are put into ``2 * count`` groups. ``count`` groups have a best score no less than
+    the ``count``-th of these best scores, so so many events are as good as it, and whatever is
+    less is not among the best.
+
+    Args:
+        ranked: float32 ``[..., length]``, minus infinity where there is no real event; length at
+            least ``2 * count``.
+        count: events that are wanted.
+
+    Returns:
+        scores ``[..., contenders]``, at least ``count``, filled up with minus infinity, and their
+        positions, int32.
+    """
+    sizes = tf.shape(ranked)
+    groups = 2 * count
+    rows = tf.reshape(ranked, [-1, sizes[-1]])
+    each = sizes[-1] // groups
+    # Groups of events that stand apart: neighbours are alike, and padding is at one end.
+    best = tf.reduce_max(tf.reshape(rows[:, : each * groups], [-1, each, groups]), axis=1)
+    bound = tf.raw_ops.NthElement(input=best, n=count - 1, reverse=True)[:, tf.newaxis]
+    places = tf.where(rows >= tf.maximum(bound, ranked.dtype.min))
+    scores = tf.RaggedTensor.from_value_rowids(
+        tf.gather_nd(rows, places),
+        places[:, 0],
+        nrows=tf.shape(rows, tf.int64)[0],
+        validate=False,
+    )
+    positions = scores.with_values(tf.cast(places[:, 1], tf.int32))
+
+    def to_dense(ragged: tf.RaggedTensor, filling: float) -> tf.Tensor:
+        dense = ragged.to_tensor(filling)
+        missing = tf.maximum(count - tf.shape(dense)[1], 0)
+        dense = tf.pad(dense, [[0, 0], [0, missing]], constant_values=filling)
+        shape = tf.concat([sizes[:-1], tf.shape(dense)[1:]], axis=0)
+        return tf.ensure_shape(tf.reshape(dense, shape), [*ranked.shape[:-1], None])
+
+    return to_dense(scores, -float("inf")), to_dense(positions, 0)
 
 
 def gather_events(history: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:

@@ -63,6 +63,29 @@ def test_many_candidates_choose_as_one_does() -> None:
         assert [np.flatnonzero(row).tolist() for row in marked] == expected
 
 
+def test_long_histories_choose_as_short_ones_do() -> None:
+    """There the hopeless events are sorted out first."""
+    random = np.random.default_rng(2)
+    real = np.array([0, 1, 3, 40, 69, 70])
+    mask = tf.constant(np.arange(70) >= 70 - real[:, None])[:, None]
+    for most in (1, 50):  # with many equal scores, and with few
+        query, keys = (
+            tf.constant(random.integers(-most, most + 1, size=(6, size, 2)).astype(np.float32))
+            for size in (5, 70)
+        )
+        for count in (1, 2, 4):  # of 70, and so all of them are few enough
+            scores = tf.matmul(query, keys, transpose_b=True)
+            expected = sorted_events(*top_k_events(scores, mask, count))
+            assert [len(found) for found in expected] == [
+                min(count, length) for length in real for _ in range(5)
+            ]
+            assert sorted_events(*top_k_for_candidates(query, keys, mask, count)) == expected
+            marked = np.reshape(is_top_k(scores, mask, count), [30, -1])
+            assert [np.flatnonzero(row).tolist() for row in marked] == expected
+    nobody = tf.zeros([0, 5, 70])
+    assert is_top_k(nobody, tf.ones([0, 1, 70], tf.bool), 4).shape == (0, 5, 70)
+
+
 def test_the_best_without_equals_are_marked_as_well() -> None:
     scores = tf.constant(np.random.default_rng(1).permutation(60).reshape(2, 30), tf.float32)
     positions, _ = top_k_events(scores, tf.ones([2, 30], tf.bool), 7)
@@ -73,5 +96,6 @@ def test_the_best_without_equals_are_marked_as_well() -> None:
 
 def sorted_events(positions: tf.Tensor, real: tf.Tensor) -> list[list[int]]:
     """The real positions of each row, in order."""
-    rows = zip(np.reshape(positions, [8, -1]), np.reshape(real, [8, -1]), strict=True)
+    width = positions.shape[-1]
+    rows = zip(np.reshape(positions, [-1, width]), np.reshape(real, [-1, width]), strict=True)
     return [sorted(found[is_real].tolist()) for found, is_real in rows]
