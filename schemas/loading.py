@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import functools
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,10 +72,16 @@ def build(kind: type[T], values: Mapping[str, Any], *, where: str) -> T:
         ConfigError: names every key at fault, the value found and what is accepted.
     """
     try:
-        return pydantic.TypeAdapter(kind).validate_python(values)
+        adapter: pydantic.TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
+        return adapter.validate_python(values)
     except pydantic.ValidationError as error:
         problems = [_describe(kind, problem) for problem in error.errors()]
         raise ConfigError("\n".join(f"{where}: {problem}" for problem in problems)) from None
+
+
+@functools.cache
+def _adapter(kind: type[T]) -> pydantic.TypeAdapter[T]:
+    return pydantic.TypeAdapter(kind)
 
 
 def to_plain(value: Any) -> Any:

@@ -209,25 +209,6 @@ def make_cell(model: str, config: RunConfig) -> Cell:
     return Cell(model=model, config=config, description=description, transform_plan=shared)
 
 
-@functools.cache
-def default_settings() -> dict[str, Any]:
-    """The value of every key of the sections of a cell that has a default, flat."""
-    nowhere = {"run": {"root": "."}, "data": {"dataset": ".", "path": "."}}
-    plain = to_plain(build(RunConfig, nowhere, where="defaults"))
-    return flatten({section: plain[section] for section in SECTIONS})
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested mappings as one, by dotted keys; an empty mapping stays a value."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
 def digest(values: Any) -> str:
     """Returns a short hash of plain values."""
     text = json.dumps(values, sort_keys=True)

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.experiments.grid import Cell, default_settings, flatten
+from pipeline.config import RunConfig
+from pipeline.experiments.grid import SECTIONS, Cell
+from schemas.loading import ConfigError, build, to_plain
 
 _logger = logging.getLogger(__name__)
 
-_ABSENT = object()
 # What the figures of a row depend on; scores and metrics are pipeline's.
 _SOURCES = ("schemas", "beam_jobs", "models", "components", "pipeline")
 
@@ -32,18 +33,21 @@ class ResultsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows = list(read_lines(path))
+        self._rows = read_lines(path)
+        self._settings = [_with_defaults(row["config"]) for row in self._rows]
 
     def find(self, cell: Cell) -> dict[str, Any] | None:
         """Returns the last row with the cell's settings, if there is any."""
-        settings = flatten(cell.settings)
-        found = (row for row in reversed(self._rows) if _is_same(flatten(row["config"]), settings))
-        return next(found, None)
+        for row, settings in zip(reversed(self._rows), reversed(self._settings), strict=True):
+            if settings == cell.settings:
+                return row
+        return None
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds a row; it is on the disk when this returns."""
         append_line(self.path, row)
         self._rows.append(row)
+        self._settings.append(_with_defaults(row["config"]))
 
     def seconds_of(self, model: str) -> list[float]:
         """Returns what the cells took that were called ``model``."""
@@ -103,11 +107,11 @@ def code_version() -> dict[str, Any]:
     }
 
 
-def _is_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    defaults = default_settings()
-
-    def value(settings: Mapping[str, Any], key: str) -> Any:
-        return settings.get(key, defaults.get(key, _ABSENT))
-
-    keys = set(old) | set(new)
-    return all(value(old, key) == value(new, key) for key in keys)
+def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns what today's configuration makes of a row's settings; None if it refuses them."""
+    try:
+        config = build(RunConfig, {"run": {"root": "."}, **settings}, where="row")
+    except ConfigError:
+        return None
+    plain = to_plain(config)
+    return {section: plain[section] for section in SECTIONS}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.experiments.grid import Grid, default_settings, flatten, load_grid
+from pipeline.experiments.grid import Grid, load_grid
 from schemas.loading import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -176,13 +176,6 @@ def test_the_protocol_grid_builds_one_set_a_protocol() -> None:
         protocols[keys[name]].add(cell.config.data.history.protocol.value)
     assert all(len(found) == 1 for found in protocols.values())
     assert len(protocols) == 4  # three protocols, and the model that reads no history
-
-
-def test_default_settings_are_those_of_a_run_that_says_nothing(tmp_path: Path) -> None:
-    grid = load_grid(write_grid(tmp_path, set={}, models={"a": {}}, seeds=[1]))
-    defaults, found = default_settings(), flatten(grid.cells["a", 1].settings)
-    differing = {key for key in found if found[key] != defaults[key]}
-    assert differing == {"data.dataset", "data.path"}
 
 
 def test_a_wrong_grid_exits_2_at_once_and_imports_no_framework(tmp_path: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.experiments import results as results_module
 from pipeline.experiments.grid import Cell, load_grid
 from pipeline.experiments.results import ResultsFile, append_line, code_version, read_lines
 from pipeline.experiments.run import remaining_seconds
@@ -66,24 +64,37 @@ def test_a_number_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
     assert read_lines(tmp_path / "results.jsonl") == []
 
 
-def test_a_new_option_leaves_earlier_rows_good_and_a_changed_default_does_not(
-    tmp_path: Path, cells: dict[tuple[str, int], Cell], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("key", "other"), [("model.dropout", 0.4), ("model.lain.prompts", 2), ("train.refit", True)]
+)
+def test_a_new_option_leaves_earlier_rows_good_where_it_has_its_default(
+    tmp_path: Path, key: str, other: Any
 ) -> None:
-    cell = cells["din", 1]
-    older = copy.deepcopy(row_of(cell))
-    del older["config"]["model"]["dropout"]  # as if written before there was this key
+    def cell_with(**changes: Any) -> Cell:
+        settings = {"model.backbone": "din", "model.lain": {}, **changes}
+        grid = load_grid(write_grid(tmp_path, models={"a": {"set": settings}}), seeds=[1])
+        return grid.cells["a", 1]
+
+    older = copy.deepcopy(row_of(cell_with()))
+    *sections, name = key.split(".")
+    section = older["config"]
+    for part in sections:
+        section = section[part]
+    del section[name]  # as if written before there was this key
+    append_line(tmp_path / "results.jsonl", older)
+    results = ResultsFile(tmp_path / "results.jsonl")
+    assert results.find(cell_with()) == older
+    assert results.find(cell_with(**{key: other})) is None
+
+
+def test_a_row_with_a_key_that_is_no_more_is_of_no_cell(
+    tmp_path: Path, cells: dict[tuple[str, int], Cell]
+) -> None:
+    older = copy.deepcopy(row_of(cells["din", 1]))
+    older["config"]["model"]["gone"] = 1
     path = tmp_path / "results.jsonl"
     append_line(path, older)
-    assert ResultsFile(path).find(cell) is not None
-    path.unlink()
-    changed = copy.deepcopy(row_of(cell))
-    changed["config"]["model"]["dropout"] = 0.4  # as if that had been the default
-    append_line(path, changed)
-    assert ResultsFile(path).find(cell) is None
-    defaults = {**results_module.default_settings(), "model.dropout": 0.4}
-    monkeypatch.setattr(results_module, "default_settings", lambda: defaults)
-    path.write_text(json.dumps(older) + "\n", encoding="utf-8")
-    assert ResultsFile(path).find(cell) is None
+    assert ResultsFile(path).find(cells["din", 1]) is None
 
 
 def test_time_left_follows_the_same_model_where_it_is_known(
