@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Task:
         predictions: file for the test predictions, to train.
         weights: prefix of the checkpoint, to train or diagnose.
         folder: for what is needed on the way, to train; for the result, to diagnose.
+        parent: id of the process that waits for the outcome; without it the worker ends.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Task:
     predictions: str = ""
     weights: str = ""
     folder: str = ""
+    parent: int = field(default_factory=os.getpid)
 
 
 def main(task_file: str, outcome_file: str) -> int:
@@ -66,8 +68,8 @@ def main(task_file: str, outcome_file: str) -> int:
     log_to_stderr()
     logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)
     prepare_environment()
-    _end_with_parent()
     task = build(Task, json.loads(Path(task_file).read_text(encoding="utf-8")), where=task_file)
+    _end_with(task.parent)
     try:
         outcome = {"result": _do(task)}
     except Exception as error:
@@ -103,9 +105,8 @@ def _do(task: Task) -> Any:
     )
 
 
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it is killed."""
-    parent = os.getppid()
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent is killed; now, if that was while it started."""
 
     def look() -> None:
         while os.getppid() == parent:

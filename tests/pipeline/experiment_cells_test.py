@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,7 @@ from pipeline.experiments.example_sets import (
     check_inputs,
     find_set,
     set_folder,
+    write_json,
 )
 from pipeline.experiments.example_sets import stamp_of as real_stamp_of
 from pipeline.experiments.grid import Grid, load_grid
@@ -219,6 +222,25 @@ def test_a_worker_tells_its_error(tmp_path: Path) -> None:
     task = Task(kind=TRAIN, **run_module._common(cell, places))
     with pytest.raises(TaskError, match="an example set is needed to train, found none"):
         run_module._work(task, places, "din-1")
+
+
+def test_a_worker_whose_parent_was_killed_while_it_started_ends(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    cell = load_grid(write_grid(tmp_path)).cells["din", 1]
+    places = Places(root=tmp_path, results=tmp_path / RESULTS)
+    # What it is asked for would fail, but not before seconds of imports.
+    task = Task(kind=BUILD, **run_module._common(cell, places), parent=gone.pid)
+    write_json(tmp_path / "task.json", dataclasses.asdict(task))
+    command = [sys.executable, "-m", "pipeline.experiments.worker"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "task.json"), str(tmp_path / "outcome.json")],
+        env={**os.environ, "PYTHONPATH": run_module.source_path()},
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert not (tmp_path / "outcome.json").exists()
 
 
 @pytest.mark.parametrize(
