@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models import metrics
 from pipeline.experiments.comparison import (
     SHORT,
     Comparer,
@@ -97,10 +98,32 @@ def _predictions(places: Places, rows: Rows) -> tuple[dict[str, Predictions], li
         files = {seed: places.results.parent / row["predictions"] for seed, row in found.items()}
         try:
             test_rows = set_folder(places.root, key) / SCORED_ROWS
-            predictions[name] = Predictions.read(files, test_rows)
+            read = Predictions.read(files, test_rows)
+            _check_trainings(read, found, files)
         except (OSError, ValueError) as error:
             notes.append(f"{name}: {error}")
+        else:
+            predictions[name] = read
     return predictions, notes
+
+
+def _check_trainings(
+    predictions: Predictions, rows: Mapping[int, dict[str, Any]], files: Mapping[int, Path]
+) -> None:
+    """Checks that the predictions are of the trainings that the rows tell of.
+
+    Raises:
+        ValueError: they are of other ones, with the same settings.
+    """
+    for seed, logits in predictions.logits.items():
+        facts, told = predictions.facts, rows[seed]["test"][OVERALL]["auc"]
+        found = metrics.auc(facts.label, logits)
+        if told is not None and not math.isclose(found, told, abs_tol=1e-9):
+            raise ValueError(
+                f"{files[seed]}: predictions of AUC {found:.6f}, where the row of seed {seed} says "
+                f"{told:.6f}; another training of these settings has overwritten them: keep each "
+                "results file in a folder of its own"
+            )
 
 
 def _compare(

@@ -169,6 +169,20 @@ def test_lost_predictions_are_said_and_the_rest_is_shown(grid: Grid) -> None:
     assert line_of(text, "din", "1")[2] == f"{row['test']['overall']['auc']:.4f}"
 
 
+def test_predictions_of_another_training_are_not_compared(grid: Grid) -> None:
+    facts = make_facts()
+    finish(grid, grid.cells["pooled", 1], facts, 1.0)
+    row = finish(grid, grid.cells["din", 1], facts, 1.0)
+    # As by a second results file in the same folder.
+    arrays = {"key": facts.key, "label": facts.label, "logit": make_logits(facts, 1.5, 1)}
+    write_arrays(grid.root / row["predictions"], arrays)
+    text, folder = report_of(grid)
+    assert f"where the row of seed 1 says {row['test']['overall']['auc']:.6f}" in text
+    assert line_of(text, "din", "1")[2] == f"{row['test']['overall']['auc']:.4f}"
+    assert line_of(text, "din", "1")[7] == "-"  # AUC under 20 events
+    assert (folder / "differences.csv").read_text() == ""
+
+
 def test_diagnostics_that_are_there_are_shown(grid: Grid) -> None:
     places = Places(root=grid.root, results=grid.root / RESULTS)
     assert "attention" not in report_of(grid)[0]
