@@ -11,7 +11,7 @@ from tfx.orchestration.pipeline import Pipeline
 
 from components.tuner.component import ProfiledTuner
 from pipeline.create import make_pipeline, prepare_examples, trainer_config
-from pipeline.prepare import Prepared
+from pipeline.prepare import Prepared, source_hash
 from schemas import features
 from schemas.loading import to_plain
 
@@ -50,6 +50,12 @@ def state_folder(prepared: Prepared) -> Path:
     """
     tune = to_plain(prepared.config.tune)
     del tune["trials"]
-    text = json.dumps([trainer_config(prepared), tune], sort_keys=True)
+    # What the examples follow from beside the raw data, which training is told of.
+    examples = [
+        prepared.snapshot_fingerprint,
+        prepared.schema.name,
+        source_hash("beam_jobs", "components"),
+    ]
+    text = json.dumps([trainer_config(prepared), examples, tune], sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     return prepared.root / TUNE / f"search-{digest}"
