@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -51,11 +52,11 @@ canary: {examples: 64, latency_calls: 20, latency_p99_ms: 20000, timeout_seconds
 class Workspace:
     """A folder with a configuration, raw data and the root of its runs."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, config: str = CONFIG):
         self.folder = folder
         self.root = folder / "run"
         self.config = folder / "config.yaml"
-        self.config.write_text(CONFIG.replace("ROOT", str(folder)), encoding="utf-8")
+        self.config.write_text(config.replace("ROOT", str(folder)), encoding="utf-8")
 
     def run_program(self, *overrides: str) -> tuple[int, dict[str, Any], str]:
         """Runs ``python -m pipeline.cli run``; returns what :meth:`run` does."""
@@ -105,6 +106,18 @@ class Workspace:
             time.sleep(0.05)
         process.kill()
         process.join()
+
+    def stop_after(self, seconds: float, number: signal.Signals, *overrides: str) -> int:
+        """Starts a run and sends it a signal, if it has not ended before; returns its exit code."""
+        process = self._start(overrides)
+        process.join(seconds)
+        if process.exitcode is None and process.pid is not None:
+            os.kill(process.pid, number)
+        process.join(TIMEOUT)
+        if process.exitcode is None:
+            process.kill()
+            raise AssertionError(f"not ended {TIMEOUT} s after {number.name}: {self._terminal()}")
+        return process.exitcode
 
     def _start(
         self,
