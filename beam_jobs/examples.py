@@ -18,11 +18,11 @@ raw columns crosses the shuffle.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import re
+import os
 import time
-import uuid
 import zoneinfo
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -34,10 +34,24 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsSingleton
 
 from beam_jobs.combiners import MergeItemCounts, SumCounters
-from beam_jobs.errors import InputError
-from beam_jobs.files import TEMPORARY, listing, put_in_place, remove_temporary, replacing
+from beam_jobs.errors import InputError, root_cause
+from beam_jobs.files import (
+    TEMPORARY,
+    content,
+    full_path,
+    listing,
+    put_in_place,
+    remove_temporary,
+    replacing,
+    staging,
+)
 from beam_jobs.plan import Plan
-from beam_jobs.snapshot import EXAMPLES_OF, MANIFEST, STAGING, make_manifest, write_manifest
+from beam_jobs.snapshot import (
+    MANIFEST,
+    check_replaceable,
+    make_manifest,
+    write_manifest,
+)
 from beam_jobs.splits import NO_TIME, resolve_bounds, show
 from beam_jobs.transforms import (
     CleanShard,
@@ -88,6 +102,7 @@ def run_examples(
     output: str,
     *,
     snapshot_output: str | None = None,
+    unchecked: bool = False,
     fingerprint: str = "",
     failed_dead_letter: str | None = None,
 ) -> ExamplesReport:
@@ -102,6 +117,8 @@ def run_examples(
         output: folder for ``Split-train``, ``Split-validation``, ``Split-test``,
             ``report.json`` and ``dead_letter.jsonl``; empty or not there yet.
         snapshot_output: folder for the new history snapshot; none is written if not given.
+        unchecked: marks the snapshot as one that is not to be started from until data validation
+            has taken its day, and the mark away.
         fingerprint: identifies the input, for the snapshot's manifest.
         failed_dead_letter: where to leave the dead letter of a failed run.
 
@@ -109,48 +126,50 @@ def run_examples(
         InputError: the raw data cannot be used; the message says why.
     """
     start = time.monotonic()
-    output = output.rstrip("/")
+    output = full_path(output, what="the output folder")
+    if snapshot_output is not None:
+        snapshot_output = full_path(snapshot_output, what="the folder of the new snapshot")
+        if os.path.commonpath([output, snapshot_output]) in (output, snapshot_output):
+            raise InputError(
+                f"{snapshot_output}: the folder of the new snapshot and that of the examples, "
+                f"{output}, must not lie in one another"
+            )
     if failed_dead_letter is not None and FileSystems.exists(failed_dead_letter):
         FileSystems.delete([failed_dead_letter])
-    if listing(output):
-        raise InputError(f"{output}: the output folder is not empty")
-    staging = f"{output}{STAGING}{uuid.uuid4().hex[:8]}"
-    staged_snapshot = f"{snapshot_output}{STAGING}{uuid.uuid4().hex[:8]}"
-    layout = Layout(
-        output=staging, snapshot=staged_snapshot if snapshot_output is not None else None
-    )
-    try:
-        layout.make_folders()
-        with make_pipeline() as pipeline:
-            build(pipeline, plan, layout)
-        report = _finish(plan, layout, start)
+    with contextlib.ExitStack() as stack:
+        staged = stack.enter_context(staging(output))
+        staged_snapshot = None
         if snapshot_output is not None:
-            manifest = make_manifest(
-                plan.description,
-                plan.config.history,
-                last_time=report.last_time,
-                fingerprint=fingerprint,
-                parent=plan.snapshot,
-            )
-            write_manifest(staged_snapshot, manifest)
-            with FileSystems.create(FileSystems.join(staged_snapshot, EXAMPLES_OF)) as stream:
-                stream.write((json.dumps({"examples": output}) + "\n").encode())
-        put_in_place(staging, output, last=(REPORT,))
-        if snapshot_output is not None:
-            put_in_place(staged_snapshot, snapshot_output, last=(MANIFEST,))
-    except Exception as error:
-        if failed_dead_letter is not None:
-            try:
-                _merge_dead_letters(layout, failed_dead_letter)
-            except OSError as problem:
-                # Say what went wrong first, not that this did as well.
-                _logger.warning("%s: not written (%s)", failed_dead_letter, problem)
-        raise _root_cause(error) from error
-    finally:
-        for folder in (staging, staged_snapshot):
-            # An object store has no folders, so ask for what lies under the name.
-            if FileSystems.exists(folder) or listing(folder):
-                FileSystems.delete([folder])
+            staged_snapshot = stack.enter_context(staging(snapshot_output))
+            check_replaceable(snapshot_output)
+        if content(output):
+            raise InputError(f"{output}: the output folder is not empty")
+        layout = Layout(output=staged, snapshot=staged_snapshot)
+        try:
+            layout.make_folders()
+            with make_pipeline() as pipeline:
+                build(pipeline, plan, layout)
+            report = _finish(plan, layout, start)
+            if staged_snapshot is not None:
+                manifest = make_manifest(
+                    plan.description,
+                    plan.config.history,
+                    last_time=report.last_time,
+                    fingerprint=fingerprint,
+                    parent=plan.snapshot,
+                )
+                write_manifest(staged_snapshot, manifest, examples=output, unchecked=unchecked)
+            put_in_place(staged, output, last=(REPORT,))
+            if snapshot_output is not None and staged_snapshot is not None:
+                put_in_place(staged_snapshot, snapshot_output, last=(MANIFEST,))
+        except Exception as error:
+            if failed_dead_letter is not None:
+                try:
+                    _merge_dead_letters(layout, failed_dead_letter)
+                except OSError as problem:
+                    # Say what went wrong first, not that this did as well.
+                    _logger.warning("%s: not written (%s)", failed_dead_letter, problem)
+            raise root_cause(error) from error
     return report
 
 
@@ -375,21 +394,3 @@ def _merge_dead_letters(layout: Layout, target: str) -> None:
         FileSystems.delete([layout.dead_letters])
     elif FileSystems.exists(layout.dead_letters):
         FileSystems.delete([layout.dead_letters])
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """Finds our own error, or that of a full disk, under what the runner made of it.
-
-    A runner passes on what a worker raised as text at best, with the step at the end.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        text = f"{type(cause).__name__}: {cause}"
-        ours = re.search(r"InputError: (.*?)(?: \[while running [^\n]*)?(?:\n|$)", text)
-        if ours:
-            return InputError(ours[1])
-        system = re.search(r"OSError: \[Errno (\d+)\] ([^\n]*?): '([^'\n]*)'", text)
-        if system:
-            return OSError(int(system[1]), system[2], system[3])
-        cause = cause.__cause__ or cause.__context__
-    return error

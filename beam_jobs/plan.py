@@ -11,9 +11,10 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.config import DataConfig
 from beam_jobs.errors import InputError
+from beam_jobs.files import STAGING, full_path
 from beam_jobs.prior import prior_columns
 from beam_jobs.reading import RawFile, check_columns, log_columns, match_files
-from beam_jobs.snapshot import MANIFEST, REFUSED, STAGING, Manifest, check_compatible, read_manifest
+from beam_jobs.snapshot import MANIFEST, REFUSED, Manifest, check_compatible, read_manifest
 from beam_jobs.splits import check_split
 from schemas.dataset import DatasetDescription
 from schemas.dataset_sections import FileFormat, SideTable, Split
@@ -80,6 +81,7 @@ def with_snapshot(plan: Plan, folder: str) -> Plan:
     Raises:
         InputError: the snapshot cannot be read or does not fit the run.
     """
+    folder = full_path(folder, what="data.snapshot")
     manifest = read_manifest(folder)
     check_compatible(folder, manifest, plan.description, plan.config.history)
     return replace(plan, prior=[], snapshot=folder, manifest=manifest)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,17 +29,21 @@ from beam_jobs.columns import ARROW_TYPES, ordinals
 from beam_jobs.config import Freshness, HistoryConfig
 from beam_jobs.errors import InputError
 from beam_jobs.events import ORIGIN, Origin, kept_by_protocol, moments
-from beam_jobs.files import replacing
+from beam_jobs.files import content, replacing
 from schemas.dataset import DatasetDescription
 from schemas.loading import to_plain
 
 MANIFEST = "manifest.json"
 # Names the examples that were made with the snapshot.
 EXAMPLES_OF = "examples.json"
-# Marks a snapshot of a day that data validation refused; only that day itself may pass over it.
+# Marks a snapshot of a day that data validation has not taken, be it that it refused it or that the
+# run was killed before; only that day itself may pass over it.
 REFUSED = "refused"
-STAGING = ".staging-"
 FORMAT = 1
+_FILES = re.compile(
+    rf"{re.escape(MANIFEST)}|{re.escape(EXAMPLES_OF)}|{REFUSED}|items\.parquet"
+    r"|(events|known)-\d+\.parquet"
+)
 EVENT_COLUMNS = ["user", "item", "time", "label", "action"]
 
 
@@ -143,8 +148,38 @@ def check_compatible(
         )
 
 
-def write_manifest(folder: str, manifest: Manifest) -> None:
-    """Writes the manifest; a snapshot without one is not complete."""
+def check_replaceable(folder: str) -> None:
+    """Checks that a new snapshot may take the place of what is in a folder.
+
+    Raises:
+        InputError: there is something else than an earlier snapshot, or one on an object store,
+            where a folder cannot be replaced at once.
+    """
+    found = content(folder)
+    strangers = [name for name in found if not _FILES.fullmatch(name)]
+    if strangers or (found and MANIFEST not in found) or (found and "://" in folder):
+        raise InputError(
+            f"{folder}: the folder of the new snapshot holds other files, such as "
+            f"{(strangers or found)[0]}; an empty one is accepted, and on this machine one with an "
+            "earlier snapshot, which is replaced"
+        )
+
+
+def write_manifest(
+    folder: str, manifest: Manifest, *, examples: str, unchecked: bool = False
+) -> None:
+    """Writes the manifest, without which a snapshot is not complete.
+
+    Args:
+        folder: of the snapshot.
+        manifest: what it was made with.
+        examples: folder of the examples that it was made with.
+        unchecked: whether data validation has yet to take its day.
+    """
+    if unchecked:
+        FileSystems.create(FileSystems.join(folder, REFUSED)).close()
+    with replacing(FileSystems.join(folder, EXAMPLES_OF)) as stream:
+        stream.write((json.dumps({"examples": examples}) + "\n").encode())
     with replacing(FileSystems.join(folder, MANIFEST)) as stream:
         stream.write((json.dumps(dataclasses.asdict(manifest), indent=2) + "\n").encode())
 

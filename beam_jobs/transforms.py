@@ -62,9 +62,10 @@ class Layout:
         return FileSystems.join(self.output, "dead_letter")
 
     def make_folders(self) -> None:
-        """Makes the folders."""
+        """Makes the folders that are not there."""
         for folder in self.folders():
-            FileSystems.mkdirs(folder)
+            if not FileSystems.exists(folder):
+                FileSystems.mkdirs(folder)
 
     def folders(self) -> list[str]:
         """All folders that files are written into."""

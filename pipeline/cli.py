@@ -123,7 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(examples)
     examples.add_argument("--output", required=True, metavar="DIR", help="folder of the examples")
     examples.add_argument(
-        "--snapshot-output", metavar="DIR", help="folder of the new history snapshot"
+        "--snapshot-output",
+        metavar="DIR",
+        help="folder of the new history snapshot; an earlier one there is replaced",
     )
     examples.set_defaults(passes_on=True)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.errors import InputError
-from beam_jobs.examples import _root_cause
+from beam_jobs.errors import InputError, root_cause
 from schemas.loading import to_plain
 from tests.beam_jobs.job import DAY, RUNNER, configure, describe, impression, run_job, write_log
 
@@ -67,13 +66,13 @@ except OSError as error:
 def test_the_cause_is_found_under_what_a_runner_makes_of_it(
     wrap: Callable[[str], Exception],
 ) -> None:
-    found = _root_cause(wrap("InputError: a: bad ['x', 'y']"))
+    found = root_cause(wrap("InputError: a: bad ['x', 'y']"))
     assert (type(found), str(found)) == (InputError, "a: bad ['x', 'y']")
-    full = _root_cause(wrap("OSError: [Errno 28] No space left on device: '/d/f'"))
+    full = root_cause(wrap("OSError: [Errno 28] No space left on device: '/d/f'"))
     assert isinstance(full, OSError)
     assert (full.errno, full.filename) == (28, "/d/f")
     other = wrap("KeyError: 3")
-    assert _root_cause(other) is other
+    assert root_cause(other) is other
 
 
 @pytest.mark.slow

@@ -214,7 +214,7 @@ def test_a_snapshot_that_does_not_fit_is_refused(
     manifest = snapshots.make_manifest(
         describe(), configure().history, last_time=0, fingerprint="", parent=None
     )
-    snapshots.write_manifest(str(tmp_path / "s"), manifest)
+    snapshots.write_manifest(str(tmp_path / "s"), manifest, examples="")
     if "actions" in changes:
         changes = {**changes, "prior_history": None}
     description = describe(**changes)
@@ -245,7 +245,7 @@ def write_manifest(folder: Path, last_time: int, fingerprint: str, parent: str |
         fingerprint=fingerprint,
         parent=parent,
     )
-    snapshots.write_manifest(str(folder), manifest)
+    snapshots.write_manifest(str(folder), manifest, examples="")
     return str(folder)
 
 
