@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from ml_metadata.proto import metadata_store_pb2
@@ -19,8 +20,11 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from beam_jobs.snapshot import REFUSED
+from components.errors import DataRefused
+from pipeline.collect import artifacts_of_last_run
 from pipeline.create import create_pipeline
-from pipeline.prepare import Prepared
+from pipeline.prepare import METADATA, Prepared
 
 CreatePipeline: TypeAlias = Callable[[Prepared, str, Sequence[str]], Pipeline]
 
@@ -29,6 +33,9 @@ DEFAULT_BEAM_ARGS = (
     "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
     "--sdk_container_image=unused",
 )
+
+
+GATE = "SchemaGate"
 
 
 class Watcher(Protocol):
@@ -85,6 +92,48 @@ class WatchedDagRunner(LocalDagRunner):
             self._watcher.finish(cached=_is_cached(connection, execution))
 
 
+class SnapshotApprover:
+    """Lets the next day start from the snapshot of this one as soon as its data are taken.
+
+    Whatever becomes of the model, or of the run, the histories are fit by then, and not before.
+    """
+
+    def __init__(self, watcher: Watcher, root: Path):
+        """Watches a run.
+
+        Args:
+            watcher: is told of each step as well.
+            root: folder of the run.
+        """
+        self._watcher = watcher
+        self._root = root
+        self._step = ""
+
+    def start(self, step: str) -> None:
+        """A step begins."""
+        self._step = step
+        self._watcher.start(step)
+
+    def finish(self, *, cached: bool = False) -> None:
+        """The step has ended well."""
+        if self._step == GATE:
+            mark_snapshot(self._root, refused=False)
+        self._watcher.finish(cached=cached)
+
+
+def mark_snapshot(root: Path, *, refused: bool) -> None:
+    """Says whether the snapshot of the last run may be the start of another day."""
+    for kind, artifact in artifacts_of_last_run(root / METADATA):
+        snapshot = artifact.custom_properties["snapshot"].string_value
+        # Whoever refused the day as well may have removed it.
+        if kind == "Examples" and snapshot and Path(snapshot).is_dir():
+            mark = Path(snapshot) / REFUSED
+            if refused:
+                mark.touch()
+            else:
+                mark.unlink(missing_ok=True)
+
+
 def run_pipeline(
     prepared: Prepared, watcher: Watcher, *, create: CreatePipeline = create_pipeline
 ) -> None:
@@ -108,7 +157,10 @@ def run_pipeline(
         chosen = any(flag.startswith("--runner") for flag in given)
         beam_args = given if chosen else (*DEFAULT_BEAM_ARGS, *given)
         pipeline = create(prepared, uuid.uuid4().hex, beam_args)
-        WatchedDagRunner(watcher).run(pipeline)
+        WatchedDagRunner(SnapshotApprover(watcher, prepared.root)).run(pipeline)
+    except DataRefused:
+        mark_snapshot(prepared.root, refused=True)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -55,6 +55,7 @@ class Executor(BaseBeamExecutor):
             self._make_beam_pipeline,
             examples.uri,
             snapshot_output=snapshot,
+            unchecked=True,
             fingerprint=fingerprint,
             failed_dead_letter=exec_properties["failed_dead_letter"],
         )

@@ -34,7 +34,6 @@ from schemas.loading import ConfigError
 from schemas.writing import write_text
 
 RESOLVED_CONFIG = "config.yaml"
-GATE = "SchemaGate"
 
 _logger = logging.getLogger(__name__)
 
@@ -131,7 +130,6 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
             run_pipeline(prepared, screen)
             collect(summary, root)
             summary.not_judged = find_not_judged(summary.slices, config)
-            mark_snapshot(root, refused=False)
             if summary.status == "not_blessed":
                 code = EXIT_REFUSED
         except BaseException as error:
@@ -139,10 +137,6 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
             code = exit_code(error)
             if code == EXIT_REFUSED:
                 collect(summary, root)
-                mark_snapshot(root, refused=True)
-            elif GATE in screen.seconds:
-                # Its day is fit for the next to start from, whatever became of the model.
-                mark_snapshot(root, refused=False)
             where = screen.current or "the run"
             summary.error = f"{where}: {message_of(error)}"
         finally:
@@ -155,22 +149,6 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
             for step, seconds in screen.seconds.items()
         }
     return code, summary
-
-
-def mark_snapshot(root: Path, *, refused: bool) -> None:
-    """Keeps the last snapshot from being the next day's start if the data were refused."""
-    from beam_jobs.snapshot import REFUSED
-    from pipeline.collect import collect
-
-    last = Summary()
-    collect(last, root)
-    if last.snapshot is None or not Path(last.snapshot).is_dir():
-        return  # there is none, or whoever refused the day as well has removed it
-    mark = Path(last.snapshot) / REFUSED
-    if refused:
-        mark.touch()
-    else:
-        mark.unlink(missing_ok=True)
 
 
 def _data_note(snapshot: str | None) -> str:

@@ -15,10 +15,10 @@ from rich.console import Console
 from models.progress_lines import log_to_stderr
 from models.tuning.config import TuneConfig
 from pipeline import lock
-from pipeline.commands.run import GATE, check_run, exit_code, mark_snapshot, message_of
+from pipeline.commands.run import check_run, exit_code, message_of
 from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.environment import prepare_environment
-from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_REFUSED
+from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT
 from pipeline.terminal import StepScreen, captured_output
 from schemas.loading import ConfigError, build, set_keys, to_plain
 from schemas.writing import write_text
@@ -65,21 +65,15 @@ def _tune(config: RunConfig, root: Path) -> int:
             screen.start("Start")
             try:
                 results = _search(config, root, screen)
-                mark_snapshot(root, refused=False)
             except BaseException as error:
                 _logger.exception("the search failed")
-                code = exit_code(error)
-                if code == EXIT_REFUSED:
-                    mark_snapshot(root, refused=True)
-                elif GATE in screen.seconds:
-                    mark_snapshot(root, refused=False)
                 console.print(
                     f"failed: {screen.current or 'the search'}: {message_of(error)}",
                     style="red",
                     markup=False,
                 )
                 console.print(f"everything the frameworks printed: {log}")
-                return code
+                return exit_code(error)
         _report(config, root, results, console)
     return 0
 

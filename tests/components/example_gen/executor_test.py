@@ -12,7 +12,8 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from beam_jobs.config import DataConfig
 from beam_jobs.errors import InputError
-from beam_jobs.snapshot import read_manifest
+from beam_jobs.plan import latest_snapshot
+from beam_jobs.snapshot import REFUSED, read_manifest
 from components.example_gen.component import HistoryExampleGen
 from components.example_gen.earlier import EARLIER_FILE, link_earlier
 from components.example_gen.executor import Executor
@@ -113,6 +114,19 @@ def test_examples_have_splits_and_a_snapshot_that_names_its_input(
     assert read_manifest(snapshots[0]).parent is None
     assert read_manifest(snapshots[1]).parent == snapshots[0]
     assert read_manifest(snapshots[1]).fingerprint == "fingerprint-second"
+
+
+def test_a_new_snapshot_is_no_start_before_the_gate_has_taken_its_day(
+    two_days: tuple[Path, Any, Any],
+) -> None:
+    _, first, _ = two_days
+    snapshot = Path(first.get_string_custom_property("snapshot"))
+    assert latest_snapshot(str(snapshot.parent), "another-day") is None
+    (snapshot / REFUSED).unlink()
+    try:
+        assert latest_snapshot(str(snapshot.parent), "another-day") == str(snapshot)
+    finally:
+        (snapshot / REFUSED).touch()
 
 
 def test_earlier_examples_join_the_training_split_only(two_days: tuple[Path, Any, Any]) -> None:

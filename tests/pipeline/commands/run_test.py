@@ -13,15 +13,10 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from beam_jobs.snapshot import REFUSED
-from pipeline import collect, prepare, runner
 from pipeline.commands import run
 from pipeline.commands.run import message_of
 from pipeline.config import RunConfig
 from pipeline.summary import Summary
-from pipeline.terminal import StepScreen
-
-SNAPSHOTLESS = argparse.Namespace(snapshot=None)
 
 
 class Inner(tf.keras.layers.Layer):
@@ -108,45 +103,3 @@ def test_an_interruption_before_the_steps_is_in_both_summaries(
     assert run.main(arguments(tmp_path)) == 1
     for path in (tmp_path / "summary.json", tmp_path / "run" / "summary.json"):
         assert json.loads(path.read_text())["error"] == "Start: interrupted; the next run picks up"
-
-
-def test_a_snapshot_that_was_removed_by_hand_needs_no_mark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made(tmp_path / "removed", monkeypatch)
-    for refused in (True, False):
-        run.mark_snapshot(tmp_path, refused=refused)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_day_that_the_gate_takes_after_all_is_a_start_though_its_model_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    snapshot = tmp_path / "snapshot"
-    snapshot.mkdir()
-    (snapshot / REFUSED).touch()
-    made(snapshot, monkeypatch)
-
-    def fail_after(step: str) -> int:
-        def steps(prepared: Any, screen: StepScreen) -> None:
-            screen.start(step)
-            screen.finish()
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(runner, "run_pipeline", steps)
-        return run.main(arguments(tmp_path))
-
-    monkeypatch.setattr(prepare, "prepare", lambda config: argparse.Namespace(plan=SNAPSHOTLESS))
-    assert fail_after("StatisticsGen") == 1
-    assert (snapshot / REFUSED).exists()
-    assert fail_after("SchemaGate") == 1
-    assert not (snapshot / REFUSED).exists()
-
-
-def made(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes a snapshot that of the last run."""
-
-    def find(summary: Summary, root: Path) -> None:
-        summary.snapshot = str(snapshot)
-
-    monkeypatch.setattr(collect, "collect", find)

@@ -8,27 +8,28 @@ from typing import Any
 
 import pytest
 
-from beam_jobs.snapshot import REFUSED
 from components.errors import DataRefused
-from pipeline import collect
+from pipeline import create_tuning, prepare, runner
 from pipeline.commands import tune
-from pipeline.summary import Summary
 
 
-def test_the_snapshot_of_data_that_the_gate_refused_is_marked_as_by_a_run(
+def test_a_search_whose_data_the_gate_refused_marks_the_snapshot_as_a_run_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
         raise DataRefused("the data was refused for 1 reason:")
 
-    def find(summary: Summary, root: Path) -> None:
-        summary.snapshot = str(tmp_path)
-
-    monkeypatch.setattr(tune, "_search", refuse)
-    monkeypatch.setattr(collect, "collect", find)
+    marked = []
+    prepared = argparse.Namespace(
+        root=tmp_path, config=argparse.Namespace(run=argparse.Namespace(beam_args=()))
+    )
+    monkeypatch.setattr(prepare, "prepare", lambda config: prepared)
+    monkeypatch.setattr(create_tuning, "create_tuning_pipeline", lambda *_: None)
+    monkeypatch.setattr(runner.WatchedDagRunner, "run", refuse)
+    monkeypatch.setattr(runner, "mark_snapshot", lambda root, refused: marked.append(refused))
     arguments = argparse.Namespace(
         config="configs/demo.yaml",
         overrides=[f"run.root={tmp_path}/run", "tune.keys={train.learning_rate: {min: 1, max: 2}}"],
     )
     assert tune.main(arguments) == 3
-    assert (tmp_path / REFUSED).exists()
+    assert marked == [True]
