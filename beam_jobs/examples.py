@@ -369,7 +369,9 @@ def _check_splits(
             continue
         if not examples[name]:
             late = counts.get("rejected:late", 0)
-            hint = f"; {late} rows are older than the snapshot" if late else ""
+            hint = f"; {late} rows are older than the snapshot {plan.snapshot}" if late else ""
+            if late and plan.manifest is not None and plan.manifest.parent:
+                hint += f" (a corrected log of its day wants data.snapshot={plan.manifest.parent})"
             beyond = counts.get("rejected:after_end", 0)
             hint += f"; {beyond} rows come after the end or the last full day" if beyond else ""
             raise InputError(

@@ -295,6 +295,29 @@ def test_a_day_of_late_rows_only_is_refused(tmp_path: Path, two_days: tuple[Path
     assert not (tmp_path / "t").exists()
 
 
+def test_a_corrected_log_is_told_the_snapshot_it_wants(
+    tmp_path: Path, two_days: tuple[Path, Path]
+) -> None:
+    run_job(describe(), configure(two_days[0]), tmp_path / "a", snapshot_output=tmp_path / "s")
+    second = configure(two_days[1], allow_empty=["train", "validation"])
+    run_job(
+        describe(),
+        second,
+        tmp_path / "b",
+        snapshot=tmp_path / "s",
+        snapshot_output=tmp_path / "t",
+    )
+    # A log of the second day for a run that would start from that day.
+    with pytest.raises(InputError, match=rf"wants data.snapshot={tmp_path}/s\)"):
+        run_job(
+            describe(),
+            second,
+            tmp_path / "c",
+            snapshot=tmp_path / "t",
+            snapshot_output=tmp_path / "u",
+        )
+
+
 def test_a_day_run_twice_gives_the_same_examples_and_snapshot(
     tmp_path: Path, two_days: tuple[Path, Path]
 ) -> None:
