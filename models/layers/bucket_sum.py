@@ -76,6 +76,7 @@ class BucketSum(keras.layers.Layer):
             shape=(input_shape[-1], self.hashes * self.bits),
             initializer=fixed_normal(self.seed),
             trainable=False,
+            autocast=False,  # rounded to half precision it would give other codes
         )
         super().build(input_shape)
 

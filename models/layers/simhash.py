@@ -81,6 +81,7 @@ class SimHash(keras.layers.Layer):
             shape=(input_shape[-1], self.bits),
             initializer=fixed_normal(self.seed),
             trainable=False,
+            autocast=False,  # rounded to half precision it would give other codes
         )
         super().build(input_shape)
 
@@ -93,6 +94,8 @@ class SimHash(keras.layers.Layer):
     def distances(self, target: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
         """Returns Hamming distances ``[batch, candidates, length]`` to the history's codes."""
         own = group_by_user(self.encode_history(target), tf.shape(codes)[0])
+        # Keras 3 casts the codes that a call is given, under mixed precision.
+        codes = tf.cast(codes, own.dtype)
         return (self.bits - tf.matmul(own, codes, transpose_b=True)) / 2
 
     def call(

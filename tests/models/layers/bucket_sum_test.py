@@ -111,6 +111,20 @@ def test_an_export_finds_the_same_buckets(tmp_path: Path) -> None:
     np.testing.assert_allclose(after, before, atol=1e-6)
 
 
+def test_buckets_under_mixed_precision_are_those_of_the_whole_projection() -> None:
+    arrays = layer_checks.example(CASES["plain"], real=(200,) * 16, padded=200)
+    arrays = {
+        name: array if name == "event_mask" else tf.cast(array, tf.bfloat16)
+        for name, array in arrays.items()
+    }
+    half, whole = (
+        layer_checks.call(BucketSum(hashes=4, bits=4, seed=4, dtype=dtype), arrays)
+        for dtype in ("mixed_bfloat16", "float32")
+    )
+    # Another bucket would add or leave out a quarter of an event.
+    np.testing.assert_allclose(tf.cast(half, tf.float32), whole, rtol=1e-2, atol=1e-2)
+
+
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="bits 17: 1 to 16"):
         BucketSum(bits=17)

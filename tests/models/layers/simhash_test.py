@@ -114,6 +114,21 @@ def test_codes_computed_once_serve_all_candidates() -> None:
         np.testing.assert_array_equal(one, other)
 
 
+def test_codes_under_mixed_precision_are_those_of_the_whole_projection() -> None:
+    arrays = layer_checks.example(CASE, real=(7,) * 64)
+    layer = SimHash(count=3, bits=32, seed=4, dtype="mixed_bfloat16")
+    layer(tf.constant(arrays["target"]), arrays["history"], arrays["event_mask"])
+    target, history = (tf.cast(arrays[name], layer.compute_dtype) for name in ("target", "history"))
+    plain = SimHash(count=3, bits=32, seed=4)
+    expected = plain(
+        *(tf.cast(part, tf.float32) for part in (target, history)), arrays["event_mask"]
+    )
+    codes = layer.encode_history(history)
+    for given in (None, codes):
+        found = layer(target, history, arrays["event_mask"], given)
+        np.testing.assert_array_equal(found.positions, expected.positions)
+
+
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="bits 0: at least 1"):
         SimHash(bits=0)
