@@ -160,7 +160,8 @@ class DinBackbone(keras.layers.Layer):
         in_chunks = shared_history and not statistics["training"]
         if key is None:
             return self.unit(query, events, in_chunks=in_chunks, **statistics)
-        if shared_history:
+        # Statistics of all devices cannot be taken within a branch.
+        if shared_history or self.unit.has_statistics:
             return self.unit(query, key(events, length_vector), in_chunks=in_chunks, **statistics)
         # Exactly the same by fewer products: the key's projection goes into each row's matrix of
         # the unit where a row has more events than that matrix has columns.

@@ -89,7 +89,8 @@ def test_statistics_of_groups_are_refused(option: dict[str, Any]) -> None:
     assert build(ModelConfig, {**option, "backbone": "twin"}, where="model").length_groups == 4
 
 
-# Trains on one and on two logical devices and prints gradient, averages and weights.
+# Trains a layer and a backbone on one and on two logical devices, and prints gradients, averages
+# and weights.
 DEVICES = """
 import json, os, sys
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -98,30 +99,59 @@ import numpy as np
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from models.backbones.config import LengthAdaptation
+from models.backbones.din import DinBackbone
 from models.layers.masked_batch_normalization import MaskedBatchNormalization
+from tests.models.backbones.family_test import inputs_of
 values = np.random.default_rng(0).normal(size=[6, 5, 3]).astype(np.float32)
 mask = np.arange(5) >= 5 - np.array([0, 1, 2, 5, 4, 3])[:, None]
 
-def train(count):
-    devices = [device.name for device in tf.config.list_logical_devices("CPU")][:count]
-    strategy = tf.distribute.MirroredStrategy(devices)
+devices = [device.name for device in tf.config.list_logical_devices("CPU")]
+# One for both parts: two of the same devices would mix up their sums.
+strategies = {{count: tf.distribute.MirroredStrategy(devices[:count]) for count in (1, 2)}}
+
+def on_devices(count, make, step):
+    strategy = strategies[count]
     with strategy.scope():
-        layer = MaskedBatchNormalization()
-        layer(values)
+        layer = make()
     rows = 6 // count
 
-    def step():
+    def of_device():
         context = tf.distribute.get_replica_context()
         first = tf.convert_to_tensor(context.replica_id_in_sync_group) * rows
-        part, real = (tf.constant(array)[first : first + rows] for array in (values, mask))
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(layer(part, event_mask=real, training=True) ** 3)
-        return tape.gradient(loss, layer.scale)
+        return step(layer, slice(first, first + rows))
 
-    run = tf.function(lambda: strategy.reduce("SUM", strategy.run(step), axis=None))
+    run = tf.function(lambda: strategy.reduce("SUM", strategy.run(of_device), axis=None))
     return [run().numpy().tolist(), *(weight.numpy().tolist() for weight in layer.weights)]
 
-print(json.dumps([train(1), train(2)]))
+def make_layer():
+    layer = MaskedBatchNormalization()
+    layer(values)
+    return layer
+
+def step_of_layer(layer, rows):
+    part, real = (tf.constant(array)[rows] for array in (values, mask))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(part, event_mask=real, training=True) ** 3)
+    return tape.gradient(loss, layer.scale)
+
+inputs = inputs_of([1, 2, 3, 9, 0, 4], padded=9)
+
+def make_backbone():
+    tf.keras.utils.set_random_seed(1)
+    lain = LengthAdaptation(max_length=9, mean_length=4.0, length_deviation=3.0, dropout=0.0)
+    layer = DinBackbone((4,), lain, activation="dice", batch_norm=True)
+    layer(inputs)
+    return layer
+
+def step_of_backbone(layer, rows):
+    part = type(inputs)(*(tensor[rows] for tensor in inputs))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(part, training=True) ** 2)
+    return tape.gradient(loss, layer.unit.kernel)
+
+for parts in ((make_layer, step_of_layer), (make_backbone, step_of_backbone)):
+    print(json.dumps([on_devices(count, *parts) for count in (1, 2)]))
 """
 
 
@@ -131,8 +161,9 @@ def test_statistics_are_those_of_all_devices(tmp_path: Path) -> None:
         [sys.executable, str(tmp_path / "train.py")], capture_output=True, text=True, check=False
     )
     assert process.returncode == 0, process.stderr[-3000:]
-    one, two = json.loads(process.stdout.splitlines()[-1])
-    assert len(one) == 6
-    assert np.all(np.array(one[0]) != 0)
-    for expected, found in zip(one, two, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    for line in process.stdout.splitlines()[-2:]:
+        one, two = json.loads(line)
+        assert len(one) >= 6
+        assert np.any(np.array(one[0]) != 0)
+        for expected, found in zip(one, two, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
