@@ -295,6 +295,14 @@ class LongHistoryOptions:
         _check_sizes(
             self, "attention_dim", "heads", "short_length", "retrieved", "search_dim", "hashes"
         )
+        if self.hash_bits is not None:
+            _check_sizes(self, "hash_bits")
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed}: at least 0 is accepted")
+        if self.auxiliary_units and min(self.auxiliary_units) < 1:
+            raise ValueError(
+                f"auxiliary_units {list(self.auxiliary_units)}: widths from 1 expected"
+            )
         if self.attention_dim % self.heads:
             raise ValueError(
                 f"heads {self.heads}: a divisor of attention_dim {self.attention_dim} expected"
