@@ -36,8 +36,9 @@ class LengthModulatedAttention(TargetAttention):
         output_dim: int or None, width of the result; as wide as a query if None.
 
     Call arguments:
-        query, history, event_mask, bias: as of ``TargetAttention``. Prompts are prepended to the
-            history beforehand (``prepend_prompts``); a shorter bias leaves them at 0.
+        query, history, event_mask, bias: as of ``TargetAttention``; no windows with temperature.
+            Prompts are prepended to the history beforehand (``prepend_prompts``); a shorter bias
+            leaves them at 0.
         length: ``[batch]``, events in the user's history, prompts not counted; with temperature.
         length_vector: ``[batch, length_dim]``; with query-key conditioning.
 

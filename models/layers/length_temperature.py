@@ -97,4 +97,5 @@ def divide_by_temperature(
 
 
 def _inverse_softplus(value: float) -> Any:
-    return keras.initializers.Constant(math.log(math.expm1(value)))
+    # log(exp(value) - 1), without its overflow.
+    return keras.initializers.Constant(value + math.log(-math.expm1(-value)))

@@ -181,6 +181,11 @@ class TargetAttention(keras.layers.Layer):
         length: tf.Tensor | None = None,
     ) -> tf.Tensor:
         if has_windows(event_mask):
+            if self.temperature is not None:
+                raise ValueError(
+                    f"{self.name}: event_mask [batch, length] is accepted with a temperature, "
+                    "found windows [batch, candidates, length]"
+                )
             merged = self._read_windows(projected, history, event_mask, bias)
         else:
             merged = self._read_events(projected, history, event_mask, bias, length)

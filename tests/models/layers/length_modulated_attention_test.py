@@ -178,3 +178,10 @@ def test_a_missing_argument_is_named() -> None:
         CASES["conditioning"].make()(*arguments)
     with pytest.raises(ValueError, match="length is required"):
         CASES["temperature"].make()(*arguments)
+
+
+def test_a_temperature_is_not_left_out_where_candidates_see_windows() -> None:
+    windows = tf.ones([1, 2, 7], tf.bool)
+    arguments = (tf.ones([2, 1, 6]), tf.ones([1, 7, 6]), windows, None, tf.constant([7]))
+    with pytest.raises(ValueError, match=r"event_mask \[batch, length\] is accepted with a temper"):
+        CASES["temperature"].make()(*arguments)

@@ -34,6 +34,13 @@ def test_starts_at_the_configured_slope_and_range() -> None:
     np.testing.assert_allclose(tau, by_hand, rtol=1e-6)
 
 
+@pytest.mark.parametrize("start", [1e-6, 1.0, 1000.0])
+def test_any_start_above_zero_is_met(start: float) -> None:
+    modulation = LengthModulation(mean_length=4.0, length_deviation=1.0, initial_range=start)
+    tau = LengthTemperature(modulation)(tf.constant([4]))
+    np.testing.assert_allclose(tau, [1 + start / 2], rtol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_lies_between_one_and_one_plus_gamma_and_falls_with_length(seed: int) -> None:
     layer = layer_checks.randomise_after_build(CASE)
