@@ -23,15 +23,15 @@ def main(arguments: argparse.Namespace) -> int:
         grid = load_grid(
             arguments.grid, arguments.overrides, only=arguments.only, seeds=arguments.seeds
         )
+        # The tables are of the whole grid, whatever part of it is looked at this time.
+        seeds = [*load_file(arguments.grid).seeds, *arguments.seeds]
+        whole = load_grid(arguments.grid, arguments.overrides, seeds=seeds)
         results = Path(arguments.results).resolve() if arguments.results else None
         if arguments.report:
             if results is not None and not results.exists():
                 raise ConfigError(f"--results {results}: no such file")
         elif arguments.background:
             return _detach(grid, arguments)
-        # The tables are of the whole grid, whatever part of it is looked at this time.
-        seeds = [*load_file(arguments.grid).seeds, *arguments.seeds]
-        whole = load_grid(arguments.grid, arguments.overrides, seeds=seeds)
         if arguments.report and not arguments.diagnostics:
             return _report(whole, results)
         with lock.hold(grid.root):

@@ -205,19 +205,33 @@ def test_diagnostics_that_are_there_are_shown(grid: Grid) -> None:
     assert line_of(gate, "din")[1:] == ["0.1250 ± 0.0000"]
 
 
+def arguments_of(path: Path, **changes: Any) -> argparse.Namespace:
+    given: dict[str, Any] = {
+        "grid": str(path),
+        "overrides": [],
+        "only": [],
+        "seeds": [],
+        "results": None,
+        "report": False,
+        "diagnostics": False,
+        "background": False,
+    }
+    return argparse.Namespace(**{**given, **changes})
+
+
 def test_the_tables_are_of_the_whole_grid_whatever_is_asked_for(tmp_path: Path) -> None:
     path = write_grid(tmp_path, set=EDGES, models=MODELS)
-    asked = argparse.Namespace(
-        grid=str(path),
-        overrides=[],
-        only=["din"],
-        seeds=[3],
-        results=None,
-        report=True,
-        diagnostics=False,
-        background=False,
-    )
-    assert experiment.main(asked) == 0
+    assert experiment.main(arguments_of(path, only=["din"], seeds=[3], report=True)) == 0
     text = (tmp_path / "root" / "small" / "report.md").read_text(encoding="utf-8")
     assert line_of(text, "pooled", "0")[2] == "not run"
     assert "din seed 3, wide seed 1" in text
+
+
+def test_a_wrong_model_is_said_before_part_of_the_grid_goes_to_the_background(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = {"wrong": {"set": {"model.nonsense": 1}}}
+    path = write_grid(tmp_path, set=EDGES, models={**MODELS, **wrong})
+    assert experiment.main(arguments_of(path, only=["din"], background=True)) == 2
+    assert "models.wrong" in capsys.readouterr().err
+    assert not (tmp_path / "root").exists()
