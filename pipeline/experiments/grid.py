@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.config import ModelConfig
+from models.config import ModelConfig, TablePrecision
 from models.embedding_widths import separate_tables
 from models.plan import CUSTOM_CONFIG_KEY, RankerPlan, make_plan
 from pipeline.config import RunConfig
@@ -235,6 +235,16 @@ def _resolve(
         raise ConfigError("data.snapshot latest: an experiment needs fixed data; none or a path")
     if config.data.allow_empty:
         raise ConfigError("data.allow_empty: an experiment needs all three splits")
+    train = config.train
+    if train.warm_start != "none":
+        raise ConfigError(
+            f"train.warm_start {train.warm_start}: cells start from nothing; none is accepted"
+        )
+    if train.export_tables is not TablePrecision.FLOAT32:
+        raise ConfigError(
+            f"train.export_tables {train.export_tables.value}: the trained tables are scored, not "
+            "an export's; float32 is accepted"
+        )
     return make_cell(name, config)
 
 

@@ -114,6 +114,8 @@ def test_cells_that_differ_in_the_model_share_an_example_set(tmp_path: Path) -> 
             "models.a: resolved: model.backbone",
         ),
         ({"set": {"data.snapshot": "latest"}}, "an experiment needs fixed data"),
+        ({"set": {"train.warm_start": "latest"}}, "cells start from nothing; none is accepted"),
+        ({"set": {"train.export_tables": "int8"}}, "trained tables are scored, not an export's"),
         ({"short_history": 0}, "short_history 0"),
         ({"config": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
     ],
