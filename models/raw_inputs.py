@@ -183,8 +183,8 @@ def cut_candidates(tensors: Mapping[str, tf.Tensor], plan: RankerPlan) -> dict[s
         plan: what the ranker reads.
 
     Raises:
-        tf.errors.InvalidArgumentError: a count is negative or larger than the columns, or
-            features of candidates are not of one shape.
+        tf.errors.InvalidArgumentError: a count is negative or larger than the columns, features of
+            candidates are not of one shape, or those of users not of as many rows.
     """
     counts = tensors[CANDIDATE_COUNT]
     shape = tf.shape(tensors[features.ITEM_ID], out_type=tf.int64)
@@ -194,14 +194,18 @@ def cut_candidates(tensors: Mapping[str, tf.Tensor], plan: RankerPlan) -> dict[s
             counts, shape[1], message=f"{CANDIDATE_COUNT}: larger than the columns of item_id"
         ),
     ]
-    checks += [
+    of_user = [feature.name for feature in raw_features(plan) if not feature.of_candidate]
+    of_user += [features.HISTORY_LENGTH, CANDIDATE_COUNT]
+    # Fields of other rows would be repeated for the wrong candidates. One check is one branch.
+    rows = tf.stack([tf.shape(tensors[name], out_type=tf.int64)[0] for name in of_user])
+    checks.append(
         tf.debugging.assert_equal(
-            tf.shape(tensors[name], out_type=tf.int64)[0],
+            rows,
             shape[0],
-            message=f"{name}: as many rows as item_id are accepted",
+            message=f"{', '.join(of_user)}: as many rows as item_id are accepted",
+            summarize=len(of_user),
         )
-        for name in (CANDIDATE_COUNT, features.HISTORY_LENGTH)
-    ]
+    )
     longest = tf.reduce_max(tf.concat([counts, tf.zeros([1], counts.dtype)], axis=0))
     cut = dict(tensors)
     for feature in raw_features(plan):
