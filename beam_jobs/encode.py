@@ -38,8 +38,8 @@ def shard_batches(
     Args:
         events: sorted events of the shard.
         known: ``user`` and ``known``: events older than those in ``events``.
-        users: user fields by ``key``.
-        items: item fields by ``key``.
+        users: user fields by ``KEY``.
+        items: item fields by ``KEY``.
         item_counts: ``item`` and ``samples`` of the training split.
         bounds: the cuts in time.
         description: the dataset.

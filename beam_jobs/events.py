@@ -1,7 +1,7 @@
 """Cleans the events of one shard of users: order, duplicates, late rows, protocol.
 
 A shard's events are a table sorted by user, time, item, label and action, with the columns of
-``normalise.event_schema`` and ``origin``. Order at equal times is by item, so it does not
+``normalise.event_schema`` and ``ORIGIN``. Order at equal times is by item, so it does not
 depend on how the log was cut into files.
 """
 
@@ -21,7 +21,9 @@ from beam_jobs.normalise import local_days
 from schemas.dataset import DatasetDescription
 from schemas.features import MISSING_INT
 
-ORIGIN = "origin"
+# No context field can have these names.
+ORIGIN = "<origin>"
+REASON = "<reason>"
 
 _CARRIED_NO_ITEM = f"item: a carried event has {MISSING_INT}, which stands for no item"
 
@@ -66,8 +68,8 @@ class CleanEvents:
     """The events of a shard, sorted, and what was taken out.
 
     Attributes:
-        events: the sorted table with ``origin``.
-        rejected: rows taken out, with a ``reason`` column.
+        events: the sorted table with ``ORIGIN``.
+        rejected: rows taken out, with a column ``REASON``.
         counts: counters ``rejected:<reason>``.
     """
 
@@ -128,7 +130,7 @@ def clean_events(events: pa.Table, bounds: Bounds) -> CleanEvents:
     such a row of the log, which :mod:`beam_jobs.normalise` has put aside.
 
     Args:
-        events: log rows and carried events in any order, with ``origin``.
+        events: log rows and carried events in any order, with ``ORIGIN``.
         bounds: the cuts in time.
     """
     time = np.asarray(events.column("time"))
@@ -173,4 +175,4 @@ def _codes(column: pa.ChunkedArray) -> np.ndarray:
 
 def _with_reason(events: pa.Table, mask: np.ndarray, reason: str) -> pa.Table:
     taken = events.filter(pa.array(mask)).drop_columns([ORIGIN])
-    return taken.append_column("reason", pa.array([reason] * taken.num_rows, pa.string()))
+    return taken.append_column(REASON, pa.array([reason] * taken.num_rows, pa.string()))

@@ -13,7 +13,8 @@ from beam_jobs.errors import InputError
 from beam_jobs.reading import RawFile, read_table
 from schemas.dataset_sections import Field, FieldType, SideTable
 
-KEY = "key"
+# No field can have this name.
+KEY = "<key>"
 
 
 def read_side(
@@ -28,7 +29,7 @@ def read_side(
         max_invalid_share: largest share of a column's values that are not of its type.
 
     Returns:
-        A table of ``key`` and the fields, one row a key, the last one given; and counters
+        A table of ``KEY`` and the fields, one row a key, the last one given; and counters
         ``invalid_values:<field>``, for the key by its column. Rows without a key are left out.
 
     Raises:

@@ -22,7 +22,7 @@ from beam_jobs import snapshot as snapshots
 from beam_jobs.columns import concat, fill_missing, from_ipc, hashes, mix, single, to_ipc
 from beam_jobs.config import DataConfig
 from beam_jobs.encode import encode, shard_batches, write_records
-from beam_jobs.events import ORIGIN, Bounds, Origin, clean_events
+from beam_jobs.events import ORIGIN, REASON, Bounds, Origin, clean_events
 from beam_jobs.files import replacing
 from beam_jobs.negatives import add_negatives
 from beam_jobs.normalise import event_schema, local_days, normalise, row_to_json
@@ -225,7 +225,7 @@ class CleanShard(beam.DoFn):
         for kind, data in parts:
             tables[kind].append(data)
         clean = clean_events(self._all_events(tables), bounds)
-        rejected = [(row.pop("reason"), row_to_json(row)) for row in clean.rejected.to_pylist()]
+        rejected = [(row.pop(REASON), row_to_json(row)) for row in clean.rejected.to_pylist()]
         self._layout.write_dead_letters(f"clean-{shard:05d}", rejected)
         yield TaggedOutput(self.COUNTS, clean.counts)
         time = np.asarray(clean.events.column("time"))

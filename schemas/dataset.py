@@ -26,6 +26,8 @@ from schemas.dataset_sections import (
 )
 from schemas.loading import STRICT, ConfigError, build, read_yaml
 
+# Beside the label, which is a feature as well.
+_EVENT_COLUMNS = ("user", "item", "time", "action")
 SHIPPED = Path(__file__).parent / "datasets"
 
 
@@ -90,6 +92,12 @@ class DatasetDescription:
             raise ValueError(f"fields {timeless}: derive is for context fields, which have a time")
         self._check_actions()
         self._check_outcomes()
+        own = [item.name for item in self.context if item.name in _EVENT_COLUMNS]
+        if own:
+            raise ValueError(
+                f"context {own}: columns of every event are called {list(_EVENT_COLUMNS)}; give "
+                "another name, and this one as column"
+            )
         item_fields = [item.name for item in self.item_fields]
         unknown = [name for name in self.history_fields if name not in item_fields]
         if unknown:

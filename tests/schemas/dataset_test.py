@@ -38,6 +38,7 @@ def test_shipped_descriptions_survive_a_round_trip(path: Any) -> None:
         ({"context": [{"name": "label"}]}, "taken by the feature contract"),
         ({"context": [{"name": "dwell", "column": "y"}]}, "can never be an input"),
         ({"outcomes": ["w"], "context": [{"name": "w"}]}, "can never be an input"),
+        ({"context": [{"name": "time", "column": "t"}]}, r"context \['time'\]: columns of every"),
         ({"context": [{"name": "a"}, {"name": "a"}]}, r"used twice: \['a'\]"),
         ({"context": [{"name": "a", "per": "user"}]}, "per: .*'request' or 'candidate'"),
         (
