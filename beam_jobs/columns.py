@@ -159,7 +159,11 @@ def _numbers(missing: tuple[str | int | float, ...], kind: pa.DataType) -> pa.Ar
 
 def _to_string(column: pa.Array) -> pa.Array:
     try:
-        return column.cast(pa.string())
+        text = column.cast(pa.string())
+        if pa.types.is_floating(column.type):
+            # 12345678901.0 is the identifier that another file has as 12345678901.
+            return pc.coalesce(_to_int(column).cast(pa.string()), text)
+        return text
     except pa.ArrowNotImplementedError:
         return pa.nulls(len(column), pa.string())
 
@@ -173,8 +177,11 @@ def _decoded(value: bytes | None) -> str | None:
 
 def _to_int(column: pa.Array) -> pa.Array:
     kind = column.type
+    if pa.types.is_uint64(kind):
+        fits = pc.less_equal(column, pa.scalar(2**63 - 1, kind))
+        return pc.if_else(fits, column, pa.scalar(None, kind)).cast(pa.int64())
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return column.cast(pa.int64(), safe=False)
+        return column.cast(pa.int64())
     if pa.types.is_floating(kind):
         whole = pc.and_(pc.equal(column, pc.round(column)), pc.less(pc.abs(column), 1e18))
         return pc.if_else(whole, column, pa.scalar(None, kind)).cast(pa.int64(), safe=False)

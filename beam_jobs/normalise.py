@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.columns import ARROW_TYPES, convert, fill_missing, plain
+from beam_jobs.errors import InputError
 from schemas.dataset import DatasetDescription
 from schemas.dataset_sections import Derived, FieldType, TimeUnit
 from schemas.features import MISSING_INT
@@ -124,6 +125,21 @@ def normalise(batch: pa.RecordBatch, description: DatasetDescription) -> Normali
         ]
         counts.update(f"rejected:{reason}" for reason, _ in rejected)
     return Normalised(events, rejected, counts)
+
+
+def check_drop_rules(description: DatasetDescription) -> None:
+    """Checks that Arrow, whose regular expressions look neither ahead nor back, knows all patterns.
+
+    Raises:
+        InputError: it does not know one.
+    """
+    for rule in description.drop:
+        try:
+            _dropped(pa.array([""]), rule.below, rule.not_matching)
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"drop {rule.reason!r}: not_matching {rule.not_matching!r}: {error}"
+            ) from error
 
 
 def row_to_json(row: dict[str, Any]) -> str:

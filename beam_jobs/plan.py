@@ -7,11 +7,13 @@ import json
 import zoneinfo
 from dataclasses import dataclass, replace
 
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.config import DataConfig
 from beam_jobs.errors import InputError
 from beam_jobs.files import STAGING, full_path
+from beam_jobs.normalise import check_drop_rules
 from beam_jobs.prior import prior_columns
 from beam_jobs.reading import RawFile, check_columns, log_columns, match_files
 from beam_jobs.snapshot import MANIFEST, REFUSED, Manifest, check_compatible, read_manifest
@@ -54,10 +56,12 @@ def make_plan(config: DataConfig, description: DatasetDescription) -> Plan:
     """Finds and checks the raw files of a run that starts from no snapshot.
 
     Raises:
-        InputError: a file or column is missing, a file is empty or cannot be read.
+        InputError: a file or column is missing, a file is empty or cannot be read, or the split or
+            a pattern of the description cannot be.
     """
     split = config.split or description.split
     check_split(split, zoneinfo.ZoneInfo(description.log.timezone))
+    check_drop_rules(description)
     log = match_files(config.path, description.log.files, description.log.format)
     for file in log:
         check_columns(file, log_columns(description), used_by=f"log of {description.name!r}")
@@ -168,7 +172,7 @@ def _side_files(folder: str, side: SideTable | None, used_by: str) -> list[RawFi
 
 def _content_hash(file: RawFile) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
-    with FileSystems.open(file.path) as stream:
+    with FileSystems.open(file.path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.digest()

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.errors import InputError
+from beam_jobs.plan import make_plan
 from tests.beam_jobs.job import (
     DAY,
     LOG_TYPES,
@@ -263,6 +264,13 @@ def test_cuts_out_of_order_are_refused(tmp_path: Path) -> None:
     error = fails(tmp_path, "must be in this order, found ", split=split)
     # The whole message, though it was raised inside the runner.
     assert str(error).endswith("'2024-03-08T00:00:00+00:00']")
+
+
+def test_a_pattern_that_arrow_does_not_know_is_named_before_the_run(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS)
+    description = describe(drop=[{"column": "tab", "not_matching": "(?!POST).*", "reason": "post"}])
+    with pytest.raises(InputError, match=r"^drop 'post': not_matching '\(\?!POST\)\.\*': "):
+        make_plan(configure(tmp_path / "raw"), description)
 
 
 def test_malformed_lines_of_csv_go_to_the_dead_letter(tmp_path: Path) -> None:

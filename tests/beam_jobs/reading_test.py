@@ -1,0 +1,59 @@
+"""Text files as they are found: packed, cut off, with lines in their values."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from beam_jobs import reading
+from beam_jobs.errors import InputError
+from beam_jobs.reading import RawFile, check_columns, read_batches
+from schemas.dataset_sections import FileFormat
+
+LINES = {
+    FileFormat.CSV: b"a,b\n" + b"".join(b"%d,x\n" % n for n in range(5000)),
+    FileFormat.JSONL: b"".join(b'{"a": %d, "b": "x"}\n' % n for n in range(5000)),
+}
+PACK = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": pa.Codec("zstd").compress}
+
+
+def read(path: Path, kind: FileFormat, bad_lines: list[str] | None = None) -> list[dict[str, str]]:
+    file = RawFile(str(path), path.stat().st_size, kind)
+    check_columns(file, ["a"], used_by="log")
+    batches = read_batches(file, ["a", "b"], bad_lines)
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+@pytest.mark.parametrize("kind", sorted(LINES))
+@pytest.mark.parametrize("ending", sorted(PACK))
+def test_packed_files_are_read_as_others(tmp_path: Path, kind: FileFormat, ending: str) -> None:
+    (tmp_path / "plain").write_bytes(LINES[kind])
+    (tmp_path / f"log{ending}").write_bytes(bytes(PACK[ending](LINES[kind])))
+    assert read(tmp_path / f"log{ending}", kind) == read(tmp_path / "plain", kind)
+
+
+@pytest.mark.parametrize("kind", sorted(LINES))
+@pytest.mark.parametrize("lost", [4, 3000])
+def test_a_packed_file_that_lost_its_end_is_refused(
+    tmp_path: Path, kind: FileFormat, lost: int
+) -> None:
+    (tmp_path / "log.gz").write_bytes(gzip.compress(LINES[kind])[:-lost])
+    with pytest.raises(InputError, match=f"log.gz: not readable as {kind.value}: Truncated"):
+        read(tmp_path / "log.gz", kind)
+
+
+def test_a_quoted_value_of_several_lines_is_whole_wherever_a_block_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_BLOCK", 100)
+    rows = [{"a": str(n), "b": f"line {n}\nand another"} for n in range(50)]
+    text = "".join(f'{row["a"]},"{row["b"]}"\n' for row in rows)
+    (tmp_path / "log.csv").write_text(f"a,b\n{text}")
+    bad_lines: list[str] = []
+    found = read(tmp_path / "log.csv", FileFormat.CSV, bad_lines)
+    assert [{k: bytes(v).decode() for k, v in row.items()} for row in found] == rows  # type: ignore[arg-type]
+    assert bad_lines == []
