@@ -72,7 +72,7 @@ def link_earlier(snapshot: str | None, count: int, train: Path, features: str) -
             break
         folder = Path(json.loads(note.read_text(encoding="utf-8"))["examples"])
         if not (folder / REPORT).exists() or not (folder / EARLIER_FILE).exists():
-            stopped = f"{folder} has been removed"
+            stopped = f"{folder} has been removed, or was not made by a run"
             break
         if json.loads((folder / EARLIER_FILE).read_text(encoding="utf-8"))["features"] != features:
             stopped = f"{folder} has other features"

@@ -13,6 +13,8 @@ from tests.beam_jobs.job import DAY, anchors, impression
 Row = dict[str, Any]
 # Few and far between, so that users meet the same time again and again.
 MOMENTS = [day * DAY + offset for day in range(1, 5) for offset in (-1, 0, 1, 3_600_000)]
+# Their days begin at other hours, so that cuts and moments lie within days as well.
+ZONES = ["UTC", "Asia/Shanghai", "Asia/Kathmandu"]
 INT_IDS: list[Any] = [1, 2, 3, -7, 2**40]
 STRING_IDS: list[Any] = ["b", "B", "é", "10", "9"]
 

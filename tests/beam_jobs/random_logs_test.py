@@ -18,7 +18,7 @@ from tests.beam_jobs.job import (
     run_job,
     write_log,
 )
-from tests.beam_jobs.random_logs import RawLog, histories, logs
+from tests.beam_jobs.random_logs import ZONES, RawLog, histories, logs
 from tests.beam_jobs.slow_reference import reference
 
 # A run of the job costs a second: a failure is not shrunk.
@@ -31,7 +31,7 @@ SPLITS = st.sampled_from(
             "train_start": "2024-03-05",
             "validation_start": "2024-03-06",
             "test_start": "2024-03-07",
-            "end": "2024-03-07T01:00:00",
+            "end": "2024-03-07T01:00:00+00:00",
         },
         {"validation": "24h", "test": "2d"},
     ]
@@ -49,12 +49,15 @@ def test_the_examples_are_those_of_the_slow_reference(data: st.DataObject) -> No
     kind = data.draw(KINDS)
     log = data.draw(logs(kind))
     split = data.draw(SPLITS)
-    description = describe(ids=kind, fmt=data.draw(st.sampled_from(["parquet", "csv", "jsonl"])))
+    fmt = data.draw(st.sampled_from(["parquet", "csv", "jsonl"]))
+    zone = data.draw(st.sampled_from(ZONES))
+    source = {"files": ["log*"], "format": fmt, "timezone": zone}
+    description = describe(ids=kind, fmt=fmt, log=source)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         config = configure(folder / "raw", history=data.draw(histories()), split=split)
         # Of duplicates in different files any may be the first to arrive.
-        write(folder / "raw", log, kind, fmt=description.log.format.value, files=2)
+        write(folder / "raw", log, kind, fmt=fmt, files=2)
         report = run_job(description, config, folder / "out")
         found = decoded(folder / "out")
 

@@ -190,7 +190,8 @@ def cut_times(
     end = datetime.datetime(after.year, after.month, after.day, tzinfo=zone)
 
     def date(text: str) -> float:
-        return datetime.datetime.fromisoformat(text).replace(tzinfo=zone).timestamp() * 1000
+        found = datetime.datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=zone)).timestamp() * 1000
 
     def step(text: str) -> datetime.timedelta:
         unit = {"d": "days", "h": "hours", "m": "minutes"}[text[-1]]

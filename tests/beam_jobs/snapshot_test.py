@@ -30,7 +30,7 @@ from tests.beam_jobs.job import (
     run_job,
     write_log,
 )
-from tests.beam_jobs.random_logs import histories, logs
+from tests.beam_jobs.random_logs import ZONES, histories, logs
 
 # A run of the job costs a second: a failure is not shrunk.
 PHASES = (Phase.explicit, Phase.generate)
@@ -61,7 +61,8 @@ def test_days_on_snapshots_give_the_examples_of_all_days_at_once(data: st.DataOb
     history = data.draw(histories())
     # Cuts fall on times that several rows share, so that ties and duplicates straddle them.
     cuts = sorted(data.draw(st.lists(st.sampled_from([0, 1, 3_600_000]), min_size=2, max_size=2)))
-    description = describe(ids=kind)
+    zone = data.draw(st.sampled_from(ZONES))
+    description = describe(ids=kind, log={"files": ["log*"], "format": "parquet", "timezone": zone})
     days: list[list[dict[str, Any]]] = [[], [], []]
     usable = [r for r in log.rows if isinstance(r["ts"], int)]
     ends = [START + 2 * DAY + cuts[0], START + 3 * DAY + cuts[1]]
