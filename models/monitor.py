@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import sys
@@ -15,6 +16,8 @@ from models.tally import Tally
 
 SECONDS_BETWEEN_LINES = 60.0
 TENSORBOARD_FOLDER = "tensorboard"
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingMonitor:
@@ -71,10 +74,14 @@ class TrainingMonitor:
         """
         if self._writer is None:
             return
-        with self._writer.as_default(step=global_step):
-            for tag, value in values.items():
-                tf.summary.scalar(tag, value)
-        self._writer.flush()
+        try:
+            with self._writer.as_default(step=global_step):
+                for tag, value in values.items():
+                    tf.summary.scalar(tag, value)
+            self._writer.flush()
+        except tf.errors.OpError as error:
+            # No figure is worth a training. Where the disk is full, the next checkpoint says so.
+            logger.warning("TensorBoard's figures of step %d: %s", global_step, error.message)
 
 
 def memory_mb() -> float:

@@ -63,5 +63,19 @@ def test_a_line_a_minute_and_scalars_for_tensorboard(
     }  # fmt: skip
 
 
+def test_figures_that_cannot_be_written_do_not_end_a_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor = TrainingMonitor(str(tmp_path))
+
+    def fail() -> None:
+        # What TensorFlow makes of a full disk.
+        raise tf.errors.OutOfRangeError(None, None, "events.out: No space left on device")
+
+    monkeypatch.setattr(monitor._writer, "flush", fail)
+    monitor.write({"loss": 0.5}, 7)
+    assert "figures of step 7: events.out: No space left on device" in caplog.text
+
+
 def test_memory_is_that_of_a_process_with_tensorflow() -> None:
     assert 100 < memory_mb() < 100_000
