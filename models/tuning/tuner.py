@@ -134,6 +134,8 @@ class RankerTuner(BaseTuner):
         except Exception as error:
             logger.exception("trial %s", trial.trial_id)
             self._say(trial, f"failed: {type(error).__name__}: {error}", values)
+            # It is not tried again.
+            shutil.rmtree(folder, ignore_errors=True)
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
         finally:
             tf.keras.backend.clear_session()

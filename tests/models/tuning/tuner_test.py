@@ -60,6 +60,7 @@ class TinyInputs:
         self, factory: RankerFactory, run_dir: str, checkpoints: TrainingCheckpoints
     ) -> FitResult:
         self.rates.append(factory.train.learning_rate)
+        checkpoints.save({"steps": tf.Variable(1.0)}, {}, where="step 1")
         if self.faults:
             raise self.faults.pop()
         epochs = [make_epoch(0.4), make_epoch(0.5 + factory.train.learning_rate), make_epoch(0.3)]
@@ -160,6 +161,7 @@ def test_a_trial_that_cannot_be_trained_is_passed_over(
         tuner.search()
     assert "trial 1/2: failed: TrainingError: training: the loss is nan" in caplog.text
     assert len(tuner.scores) == 1
+    assert not list((inputs.folder / "tune").glob("trial_*"))
 
 
 def test_a_search_without_a_model_is_an_error(inputs: TinyInputs) -> None:
