@@ -33,6 +33,7 @@ from models.warm_start_index import (
     FOLDER,
     INDEX_FILE,
     WEIGHTS_FILE,
+    WarmStartError,
     ledger_path,
     read_index,
 )
@@ -133,12 +134,12 @@ def warm_start(
         model: folder of the earlier SavedModel.
 
     Raises:
-        models.warm_start_index.WarmStartError: the folder is no model that keeps its weights.
+        WarmStartError: the folder is no model that keeps its weights, or they are damaged.
     """
     index = read_index(model)
     report = WarmStartReport(model=model)
     tables = _tables(ranker)
-    with np.load(os.path.join(model, FOLDER, WEIGHTS_FILE)) as earlier:
+    with np.load(_checked_weights(model, index["weights_digest"])) as earlier:
         weights = {place: earlier[place] for place in index["tables"]}
         saved = _SavedTables(earlier, weights, index["tables"], index.get("hashed", {}))
         for table in tables.values():
@@ -160,6 +161,21 @@ def warm_start(
                 report.taken.append(place)
     _log(report)
     return report
+
+
+def _checked_weights(model: str, digest: str) -> str:
+    """Returns the path of a model's weights, if they are those that its index was written for."""
+    path = os.path.join(model, FOLDER, WEIGHTS_FILE)
+    try:
+        found = _digest_file(path)
+    except OSError as error:
+        raise WarmStartError(f"train.warm_start {model}: {path}: {error.strerror}") from error
+    if found != digest:
+        raise WarmStartError(
+            f"train.warm_start {model}: {path} is damaged: it is not what {INDEX_FILE} beside it "
+            "was written for; none or another exported model is accepted"
+        )
+    return path
 
 
 def map_rows(earlier: Sequence[bytes] | pa.Array, entries: Sequence[bytes]) -> np.ndarray:

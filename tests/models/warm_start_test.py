@@ -13,7 +13,13 @@ import pytest
 from models.plan import Category, RankerPlan
 from models.ranker import Ranker
 from models.warm_start import map_rows, warm_start, write_warm_start
-from models.warm_start_index import WarmStartError, ledger_path, read_index
+from models.warm_start_index import (
+    FOLDER,
+    WEIGHTS_FILE,
+    WarmStartError,
+    ledger_path,
+    read_index,
+)
 from models.weight_places import weights_by_place
 from schemas.dataset_sections import FieldType
 from tests.models import tiny_training
@@ -164,6 +170,17 @@ def test_all_weights_have_a_place(earlier: Ranker) -> None:
     assert len(places) == len(earlier.weights)
     assert {weight.ref() for weight in places.values()} == {w.ref() for w in earlier.weights}
     assert "item_embedding/table" in places
+
+
+def test_damaged_weights_are_refused(earlier: Ranker, tmp_path: Path) -> None:
+    write_warm_start(str(tmp_path), earlier, EARLIER, "")
+    path = tmp_path / FOLDER / WEIGHTS_FILE
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(WarmStartError, match=rf"^train.warm_start {tmp_path}: {path} is damaged"):
+        warm_start(make_ranker(5), TODAY, str(tmp_path))
+    path.unlink()
+    with pytest.raises(WarmStartError, match=rf"{path}: No such file"):
+        warm_start(make_ranker(5), TODAY, str(tmp_path))
 
 
 def test_map_rows() -> None:
