@@ -302,6 +302,8 @@ class TrainConfig:
             an exported model.
         workers: ``host:port`` of each process that trains, the chief first; null: this one
             alone, with all its devices. ``TF_CONFIG`` in the environment goes before it.
+        stall_minutes: minutes without a finished step, batch or checkpoint after which a training
+            on several workers is given up, with an error that names the one waited for.
     """
 
     __pydantic_config__ = STRICT
@@ -326,6 +328,7 @@ class TrainConfig:
     export_tables: TablePrecision = TablePrecision.FLOAT32
     warm_start: str = "none"
     workers: tuple[str, ...] | None = None
+    stall_minutes: float = 60.0
 
     def __post_init__(self) -> None:
         if self.workers is not None:
@@ -333,8 +336,9 @@ class TrainConfig:
                 check_addresses(self.workers)
             except ClusterError as error:
                 raise ValueError(f"workers {error}") from error
-        if not self.checkpoint_minutes > 0:
-            raise ValueError(f"checkpoint_minutes {self.checkpoint_minutes}: above 0 is accepted")
+        for name in ("checkpoint_minutes", "stall_minutes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} {getattr(self, name)}: above 0 is accepted")
         if not self.warm_start.strip():
             raise ValueError("warm_start '': none, latest or the folder of a model is accepted")
         for name in ("batch_size", "max_epochs", "patience", "shuffle_buffer"):

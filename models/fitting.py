@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.activity import activity
 from models.checkpoints import CheckpointError
 from models.config import TrainConfig
 from models.monitor import TENSORBOARD_FOLDER, TrainingMonitor
@@ -232,6 +233,7 @@ class _Fit:
         """Trains on the training split; returns the ranker after its best epoch."""
         config, progress = self._factory.train, self._progress
         loop = self._start(self._train_files)
+        loop.check_whole(self._validation_files, features.VALIDATION_SPLIT)
         while progress.wants_epoch(config):
             number = progress.epoch
             epoch = self._run_epoch(loop, _title(progress, config))
@@ -275,6 +277,7 @@ class _Fit:
 
     def _start(self, files: Sequence[str]) -> TrainingLoop:
         """Makes a loop, with the weights of the checkpoint if there is one."""
+        activity.begin("the ranker and its first weights")
         profile = self._factory.profile
         examples = profile.examples if profile and files == self._train_files else None
         loop = TrainingLoop(self._factory, files, examples=examples, monitor=self._monitor)
@@ -309,6 +312,7 @@ class _Fit:
 
     def _save(self, loop: TrainingLoop) -> str:
         """Writes a checkpoint of the loop and of the progress."""
+        activity.begin("a checkpoint")
         began = time.monotonic()
         progress = self._progress
         where = f"step {progress.tally.steps} of epoch {progress.epoch}"
@@ -323,7 +327,8 @@ class _Fit:
             loop.state,
             progress.to_plain(),
             where=where,
-            pinned={progress.best_checkpoint} - {""},
+            # The refit begins anew and needs no weights of an epoch.
+            pinned={progress.best_checkpoint} - {""} if progress.phase is Phase.CHOOSE else (),
         )
         self._last_saved = time.monotonic()
         logger.info("%s at %s, in %.1f s", name, where, self._last_saved - began)
@@ -364,10 +369,6 @@ def find_checkpoint(checkpoints: TrainingCheckpoints) -> SavedCheckpoint | None:
     """
     try:
         saved = checkpoints.newest()
-        if saved is not None and saved.progress["phase"] == Phase.CHOOSE.value:
-            best = saved.progress["best_checkpoint"]
-            if best:
-                checkpoints.find(best)
     except CheckpointError as error:
         say(f"training starts afresh: {error}")
         checkpoints.remove()

@@ -7,6 +7,7 @@ import os
 import re
 import struct
 import time
+import zlib
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -46,6 +47,15 @@ def find_bad_record(
     return None
 
 
+def find_cut_file(files: Sequence[str]) -> str | None:
+    """Names the first compressed file without its end, which TensorFlow takes for a whole one."""
+    for path in files:
+        fault = _describe_end(path) if path.endswith(".gz") else None
+        if fault:
+            return f"{path}: {fault}"
+    return None
+
+
 def _find_in_file(path: str, parse: Callable[[tf.Tensor], object], deadline: float) -> str | None:
     kind = "GZIP" if path.endswith(".gz") else ""
     done = 0
@@ -81,7 +91,7 @@ def _first_unparsable(
 
 
 def _describe_end(path: str) -> str | None:
-    """Tells of a compressed file that lacks its end, which TensorFlow takes for a whole one."""
+    """Tells of a compressed file that lacks its end, or is none."""
     if not os.path.getsize(path):
         return "empty, without even the header of a compressed file"
     with gzip.open(path) as file:
@@ -90,6 +100,8 @@ def _describe_end(path: str) -> str | None:
                 pass
         except EOFError:
             return "cut off behind its last whole record"
+        except (gzip.BadGzipFile, zlib.error) as error:
+            return f"damaged: {error}"
     return None
 
 

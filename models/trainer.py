@@ -242,6 +242,7 @@ def _fit_on_workers(
             "eval_files": list(fn_args.eval_files),
             "model_run_dir": fn_args.model_run_dir,
         },
+        stall_seconds=60 * factory.train.stall_minutes,
     )
     logger.info("training on %d workers: %s", len(cluster.addresses), list(cluster.addresses))
     board = Board(folder)

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from models import metrics
+from models.activity import activity
 from models.config import LearningRateSchedule
 from models.inputs import count_records, make_dataset, make_parser, records_per_batch
 from models.length_groups import padded_events
@@ -21,7 +22,7 @@ from models.plan import USER_GROUP
 from models.progress_lines import progress
 from models.ranker import Ranker
 from models.ranker_factory import RankerFactory
-from models.record_check import find_bad_record
+from models.record_check import find_bad_record, find_cut_file
 from models.tally import Tally
 from models.workers.group import WorkerGroup
 from schemas import features
@@ -166,6 +167,7 @@ class TrainingLoop:
             self._train_step = self._compile_step(dataset)
         began = reported = time.monotonic()
         for batch, waited in self._batches(dataset, self._files, features.TRAIN_SPLIT):
+            activity.begin(f"step {tally.steps + 1} of epoch {epoch}")
             due = tf.constant(float(self._workers.is_chief and checkpoint_due()), tf.float64)
             sums = self._train_step(batch, due).numpy()
             loss, rows, positives, events, padded, is_due = sums
@@ -211,6 +213,17 @@ class TrainingLoop:
             input_wait_share=tally.input_wait_share,
         )
 
+    def check_whole(self, files: Sequence[str], split: str) -> None:
+        """Refuses a split whose examples nobody has counted and of which a file lacks its end.
+
+        Raises:
+            TrainingError: such a file; TensorFlow would read it as one with fewer examples.
+        """
+        activity.begin(f"the ends of the files of the {split} split")
+        fault = find_cut_file(files) if self._workers.is_chief else None
+        if fault:
+            raise TrainingError(f"{split} split cannot be read: {fault}")
+
     def evaluate(self, files: Sequence[str], split: str) -> dict[str, float]:
         """Returns exact metrics of the ranker on a split.
 
@@ -222,9 +235,13 @@ class TrainingLoop:
             self._score_step = self._compile_scoring(dataset)
         pieces: list[tuple[Any, ...]] = []
         for batch, _ in self._batches(dataset, files, split):
+            activity.begin(f"the scores of a batch of the {split} split")
             results = self._score_step(batch)
             local = [self._strategy.experimental_local_results(value) for value in results]
             pieces += list(zip(*local, strict=True))
+        if not pieces:
+            check_classes(0, 0, split=split)
+        activity.begin(f"the metrics of the {split} split")
         logits, labels, groups = (
             self._workers.gather(np.concatenate([piece.numpy() for piece in column]))
             for column in zip(*pieces, strict=True)
@@ -246,6 +263,7 @@ class TrainingLoop:
         """Yields each batch, and the seconds it was waited for."""
         iterator = iter(dataset)
         while True:
+            activity.begin(f"a batch of the {split} split")
             began = time.monotonic()
             try:
                 batch = next(iterator)

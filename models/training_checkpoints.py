@@ -60,15 +60,17 @@ class SavedCheckpoint:
         path: its folder.
         progress: plain values that were saved with it.
         identity: identity of what was trained.
+        pinned: names of the older checkpoints that were pinned with it.
     """
 
     path: Path
     progress: dict[str, Any]
     identity: dict[str, Any]
+    pinned: list[str]
 
 
 class TrainingCheckpoints:
-    """The checkpoints of one training, the last two and those that are pinned.
+    """The checkpoints of one training: the last two, and those that were pinned with them.
 
     Args:
         folder: on a local or mounted file system; made when the first one is written.
@@ -94,7 +96,7 @@ class TrainingCheckpoints:
             values: trackable objects by name.
             progress: plain values to save with them.
             where: step and epoch, for the message of an error.
-            pinned: names of older checkpoints to keep.
+            pinned: names of older checkpoints to keep; whoever goes on from this one needs them.
 
         Returns:
             Its name in the folder.
@@ -108,7 +110,11 @@ class TrainingCheckpoints:
             self._remove_staging()
             staging.mkdir()
             tf.train.Checkpoint(**values).write(str(staging / STATE))
-            content = {"progress": dict(progress), "identity": self.identity}
+            content = {
+                "progress": dict(progress),
+                "identity": self.identity,
+                "pinned": sorted(pinned),
+            }
             write_json(str(staging / PROGRESS_FILE), content)
             self._add_files(staging)
             sizes = {path.name: path.stat().st_size for path in staging.iterdir()}
@@ -125,14 +131,15 @@ class TrainingCheckpoints:
                 f"checkpoint at {where} cannot be written to {self.folder}: {_reason(error)}; "
                 f"{self.describe_last()}"
             ) from error
-        self._prune({path.name, *pinned})
+        self._prune(path.name)
         return path.name
 
     def newest(self) -> SavedCheckpoint | None:
         """Returns the newest complete checkpoint, or nothing if there is none.
 
         Raises:
-            CheckpointError: it is of another training; the message lists what differs.
+            CheckpointError: it cannot be gone on from: it is of another training, and the message
+                lists what differs, or one that was pinned with it is damaged.
         """
         for path in self._folders():
             damage = find_damage(path)
@@ -145,6 +152,8 @@ class TrainingCheckpoints:
                 raise CheckpointError(
                     f"checkpoint {path} is of another training: {_join(differences)}"
                 )
+            for name in saved.pinned:
+                self.find(name)
             return saved
         return None
 
@@ -202,11 +211,13 @@ class TrainingCheckpoints:
         """Checkpoints, the newest first."""
         return sorted(self.folder.glob(f"{PREFIX}*"), key=_number, reverse=True)
 
-    def _prune(self, wanted: set[str]) -> None:
-        """Removes all but the last complete ones and those wanted."""
-        complete = [path.name for path in self._folders() if not find_damage(path)]
+    def _prune(self, newest: str) -> None:
+        """Removes all but the last complete ones and those that were pinned with them."""
+        complete = [path for path in self._folders() if not find_damage(path)]
+        kept = [_read(path) for path in complete[:KEPT]]
+        wanted = {newest, *(name for saved in kept for name in (saved.path.name, *saved.pinned))}
         for path in self._folders():
-            if path.name not in {*complete[:KEPT], *wanted}:
+            if path.name not in wanted:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _remove_staging(self) -> None:
@@ -230,7 +241,12 @@ def find_damage(path: Path) -> str | None:
 
 def _read(path: Path) -> SavedCheckpoint:
     content = json.loads((path / PROGRESS_FILE).read_text(encoding="utf-8"))
-    return SavedCheckpoint(path=path, progress=content["progress"], identity=content["identity"])
+    return SavedCheckpoint(
+        path=path,
+        progress=content["progress"],
+        identity=content["identity"],
+        pinned=content.get("pinned", []),  # an earlier release wrote none
+    )
 
 
 def _number(path: Path) -> int:

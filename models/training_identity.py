@@ -15,7 +15,7 @@ from models.ranker_factory import RankerFactory
 from models.warm_start_index import read_index
 
 # Keys of the train section that change nothing in the weights.
-_FREE_KEYS = ("checkpoint_minutes", "workers")
+_FREE_KEYS = ("checkpoint_minutes", "workers", "stall_minutes")
 
 
 def training_identity(

@@ -16,6 +16,7 @@ _SECTIONS = ("model", "train")
 # They change no score of a trial, or what is compared.
 _NEVER = (
     "train.workers",
+    "train.stall_minutes",
     "train.checkpoint_minutes",
     "train.warm_start",
     "train.metric",

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import errno
 import json
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.workers.stall import Pulse
 from schemas.writing import write_text
 
 # Folder of a run, in its root.
@@ -42,12 +44,14 @@ class Training:
         target: ``package.module.function``, called by every worker as described in
             :mod:`models.workers.process`.
         arguments: plain values for it.
+        stall_seconds: how long it may not get on before it is given up.
     """
 
     id: str
     addresses: tuple[str, ...]
     target: str
     arguments: dict[str, Any]
+    stall_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +62,14 @@ class Sign:
         training: id of the training; empty for a run that has ended without one.
         state: what it does.
         reason: why it failed.
+        pulse: what its training process said last.
         beat: another one in every sign.
     """
 
     training: str
     state: State
     reason: str = ""
+    pulse: Pulse = dataclasses.field(default_factory=Pulse)
     beat: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -95,7 +101,10 @@ class Board:
     def sign(self, index: int) -> Sign | None:
         """Returns the last sign of a worker, if there is one."""
         values = _read(self.folder / f"sign-{index}.json")
-        return Sign(**{**values, "state": State(values["state"])}) if values else None
+        if values is None:
+            return None
+        pulse = Pulse(**values.get("pulse", {}))  # a sign of an earlier release has none
+        return Sign(**{**values, "state": State(values["state"]), "pulse": pulse})
 
     def close(self) -> None:
         """Tells workers that still wait that the run has ended; others have gone by then."""
@@ -103,11 +112,17 @@ class Board:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return values
+    for is_last in (False, False, True):
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return values
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            # NFS forgets a file that another machine replaces between opening and reading it.
+            if error.errno != errno.ESTALE or is_last:
+                raise
+    return None
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from models.training_checkpoints import (
     TrainingCheckpoints,
     UnreadableCheckpointError,
 )
+from models.workers.errors import WorkerError
 from models.workers.group import WorkerGroup
 
 GENERATORS_FILE = "generators.npy"
@@ -75,11 +76,19 @@ class WorkerCheckpoints(TrainingCheckpoints):
         """Returns the newest complete checkpoint that the chief sees.
 
         Raises:
-            CheckpointError: in the chief alone, if it is of another training.
+            CheckpointError: in the chief alone, if it cannot be gone on from.
+            WorkerError: in another worker, if it does not see what the chief goes on from: it must
+                not start afresh beside it.
         """
         if not self._group.is_chief:
             name = self._name_of_chief("")
-            return self.find(name) if name else None
+            try:
+                return self.find(name) if name else None
+            except (CheckpointError, OSError) as error:
+                raise WorkerError(
+                    f"the chief goes on from {name}, which cannot be read here: {error}; all "
+                    "workers need the same file system under run.root, at the same path"
+                ) from error
         try:
             saved = super().newest()
         except CheckpointError:

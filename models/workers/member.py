@@ -8,6 +8,7 @@ import time
 from models.progress_lines import say
 from models.workers.board import Board, Sign, State
 from models.workers.cluster import Cluster
+from models.workers.errors import WorkerError
 from models.workers.supervisor import BEAT_SECONDS, supervise
 
 SECONDS_BETWEEN_LINES = 60.0
@@ -26,7 +27,7 @@ def take_part(cluster: Cluster, board: Board) -> bool:
         Whether there was one; a run may end without.
 
     Raises:
-        models.workers.errors.WorkerError: this worker or another one failed.
+        WorkerError: this worker or another one failed.
     """
     sign = _wait(board)
     if not sign.training:
@@ -34,6 +35,11 @@ def take_part(cluster: Cluster, board: Board) -> bool:
     training = board.training()
     if training is None or training.id != sign.training:
         raise RuntimeError(f"{board.folder}: the training {sign.training} is not there")
+    if cluster.index >= len(training.addresses):
+        raise WorkerError(
+            f"worker {cluster.index}: the chief counts {len(training.addresses)} workers, "
+            f"{list(training.addresses)}; worker and run need the same configuration"
+        )
     own = Cluster(addresses=training.addresses, index=cluster.index)
     if own.addresses != cluster.addresses:
         logger.warning(

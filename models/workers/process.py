@@ -6,29 +6,37 @@ A strategy over several workers must be made before TensorFlow does anything els
 has already transformed the examples; so each worker trains in a new process. The folder holds
 ``training.json`` with ``target`` and ``arguments``; ``target(arguments, strategy, folder)`` is
 called, and what it returns is written to ``outcome.json``, with an error to ``error``. Records of
-the progress logger go to ``progress.jsonl``. The process ends when its standard input does, and
-removes the folder then.
+the progress logger go to ``progress.jsonl``, and about once a second ``pulse.json`` says how far
+it is. The process ends when its standard input does, and removes the folder then.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib
+import itertools
 import json
 import logging
 import os
 import shutil
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
 
+from models.activity import activity
 from models.progress_lines import log_to_stderr, progress
+from models.workers.stall import Pulse
 from schemas.writing import write_text
 
 TRAINING_FILE = "training.json"
 OUTCOME_FILE = "outcome.json"
 PROGRESS_FILE = "progress.jsonl"
+PULSE_FILE = "pulse.json"
+PULSE_SECONDS = 1.0
 
 # A worker whose port nobody can reach; one that never starts is noticed earlier, by its signs.
 _CONNECT_SECONDS = 50
@@ -78,6 +86,7 @@ class _ProgressWriter(logging.Handler):
 def main(folder: Path) -> int:
     """Trains as ``training.json`` says."""
     threading.Thread(target=_end_with_parent, args=[folder], daemon=True).start()
+    threading.Thread(target=_beat, args=[folder], daemon=True).start()
     log_to_stderr()
     progress.setLevel(logging.INFO)
     progress.addHandler(_ProgressWriter(folder / PROGRESS_FILE))
@@ -100,6 +109,7 @@ def _wait_for_others(strategy: Any) -> None:
     """Returns when all workers have their results; who left earlier would break their last step."""
     from models.workers.group import WorkerGroup
 
+    activity.begin("its end")
     try:
         WorkerGroup(strategy).from_chief([0.0])
     except Exception as error:
@@ -110,6 +120,15 @@ def _wait_for_others(strategy: Any) -> None:
 
 def _write_outcome(folder: Path, outcome: dict[str, Any]) -> None:
     write_text(folder / OUTCOME_FILE, json.dumps(outcome))
+
+
+def _beat(folder: Path) -> None:
+    for beats in itertools.count(1):
+        pulse = Pulse(beats=beats, begun=activity.begun, doing=activity.doing)
+        # A disk that is full is told by whoever writes what is needed.
+        with contextlib.suppress(OSError):
+            write_text(folder / PULSE_FILE, json.dumps(dataclasses.asdict(pulse)))
+        time.sleep(PULSE_SECONDS)
 
 
 def _end_with_parent(folder: Path) -> None:

@@ -22,14 +22,14 @@ from typing import Any
 from models.progress_lines import progress
 from models.workers.board import Board, Sign, State, Training
 from models.workers.cluster import TF_CONFIG, Cluster
-from models.workers.errors import WorkerError
-from models.workers.process import OUTCOME_FILE, PROGRESS_FILE, TRAINING_FILE
+from models.workers.errors import WorkerError, first_words
+from models.workers.process import OUTCOME_FILE, PROGRESS_FILE, PULSE_FILE, TRAINING_FILE
+from models.workers.stall import ABSENT_SECONDS, SILENT_SECONDS, Pulse, StallWatch
 
 BEAT_SECONDS = 1.0
 JOIN_SECONDS = 40.0
-SILENT_SECONDS = 30.0
-# A watch that looks less often than this stood still itself.
-ABSENT_SECONDS = 10.0
+# What a killed process has to end in; one that waits for a hung file system cannot.
+END_SECONDS = 10.0
 
 # Errors of TensorFlow that may follow from the end of another worker.
 FOLLOWING_ERRORS = (
@@ -42,7 +42,13 @@ FOLLOWING_ERRORS = (
     "UnknownError",
 )
 # Errors whose whole text is meant for people.
-CLEAR_ERRORS = ("TrainingError", "CheckpointError", "UnreadableCheckpointError", "WarmStartError")
+CLEAR_ERRORS = (
+    "TrainingError",
+    "CheckpointError",
+    "UnreadableCheckpointError",
+    "WarmStartError",
+    "WorkerError",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +78,14 @@ class PeerWatch:
         self._changed = dict.fromkeys(peers, self._began)
         self._last: dict[int, Sign | None] = dict.fromkeys(peers)
 
+    def pulses(self) -> dict[int, Pulse]:
+        """Returns what the other workers that still train said last."""
+        return {
+            index: sign.pulse
+            for index, sign in self._last.items()
+            if sign is not None and sign.state is State.RUNNING
+        }
+
     def fault(self) -> str | None:
         """Says which worker is lost and why, or nothing."""
         self._leave_out_absence()
@@ -95,13 +109,18 @@ class PeerWatch:
 
     def _fault_of(self, index: int) -> str | None:
         now, sign, name = self._clock(), self._board.sign(index), self._cluster.name(index)
+        last = self._last[index]
         if sign is not None and sign.training == self._training:
             if sign.state is State.FAILED:
                 return sign.reason
+            if sign != last:
+                self._last[index], self._changed[index] = sign, now
             if sign.state is State.DONE:
                 return None
-            if sign != self._last[index]:
-                self._last[index], self._changed[index] = sign, now
+        elif sign is not None and last is not None:
+            # What it shows by now came after this training.
+            done = last.state is State.DONE
+            return None if done else f"{name} has ended this training; its log says why"
         if self._last[index] is None:
             if now - self._began < JOIN_SECONDS:
                 return None
@@ -161,7 +180,10 @@ def _start(training: Training, cluster: Cluster, scratch: Path) -> subprocess.Po
 def _end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         child.kill()
-    child.wait()
+    try:
+        child.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        logger.warning("training process %d was killed and has not ended yet", child.pid)
     assert child.stdin is not None
     child.stdin.close()
 
@@ -174,13 +196,17 @@ def _watch(
     scratch: Path,
 ) -> Any:
     watch = PeerWatch(board, training.id, cluster)
+    # The chief sees all workers, and so speaks first.
+    limit = training.stall_seconds + (0 if cluster.is_chief else SILENT_SECONDS)
+    stall = StallWatch(cluster, limit)
     position = 0
 
     def beat() -> None:
         nonlocal position
-        board.show(cluster.index, Sign(training=training.id, state=State.RUNNING))
+        pulse = _read_pulse(scratch / PULSE_FILE)
+        board.show(cluster.index, Sign(training=training.id, state=State.RUNNING, pulse=pulse))
         position = _forward_progress(scratch / PROGRESS_FILE, position)
-        fault = watch.fault()
+        fault = watch.fault() or stall.fault({**watch.pulses(), cluster.index: pulse})
         if fault:
             raise WorkerError(fault)
         time.sleep(BEAT_SECONDS)
@@ -193,6 +219,10 @@ def _watch(
     if "error" not in outcome:
         return outcome["result"]
     if not outcome["own"]:
+        # TensorFlow gives up a process that is stopped; it can say nothing itself.
+        silent = stall.silent()
+        if silent:
+            raise WorkerError(silent)
         # The other worker's own words tell more than what its end did to this one.
         deadline = time.monotonic() + SILENT_SECONDS + BEAT_SECONDS
         while time.monotonic() < deadline:
@@ -210,9 +240,15 @@ def _outcome(scratch: Path, code: int) -> dict[str, Any]:
     if "error" in outcome:
         outcome["own"] = outcome["type"] not in FOLLOWING_ERRORS
         if outcome["type"] not in CLEAR_ERRORS:
-            first_line = outcome["error"].strip().partition("\n")[0]
-            outcome["error"] = f"{outcome['type']}: {first_line}"
+            outcome["error"] = f"{outcome['type']}: {first_words(outcome['error'])}"
     return dict(outcome)
+
+
+def _read_pulse(path: Path) -> Pulse:
+    try:
+        return Pulse(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return Pulse()
 
 
 def _forward_progress(path: Path, position: int) -> int:

@@ -21,7 +21,7 @@ from models.progress_lines import log_to_stderr
 from models.workers.board import FOLDER as WORKERS
 from models.workers.board import Board
 from models.workers.cluster import read_cluster
-from models.workers.errors import WorkerError
+from models.workers.errors import WorkerError, first_words
 from pipeline import lock
 from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.environment import prepare_environment
@@ -192,8 +192,7 @@ def message_of(error: BaseException) -> str:
         wrapped = re.findall(r"^\s*(\w+Error: .+)$", text, re.MULTILINE)
         if wrapped:
             return str(wrapped[-1])[:300]
-    first_line = text.partition("\n")[0]
-    return f"{type(error).__name__}: {first_line[:300]}".rstrip(": ")
+    return f"{type(error).__name__}: {first_words(text)[:300]}".rstrip(": ")
 
 
 def _report(summary: Summary, console: Console, duration: str, log: Path) -> None:

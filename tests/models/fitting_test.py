@@ -108,7 +108,8 @@ def test_without_the_weights_of_the_best_epoch_choosing_starts_afresh(
     values = {"steps": tf.Variable(1.0)}
     best = checkpoints.save(values, Progress(best=1).to_plain(), where="step 1")
     progress = Progress(phase=phase, epoch=2, best=1, best_checkpoint=best).to_plain()
-    newest = checkpoints.save(values, progress, where="step 2", pinned={best})
+    pinned = {best} if phase is Phase.CHOOSE else ()
+    newest = checkpoints.save(values, progress, where="step 2", pinned=pinned)
     (checkpoints.folder / best / MARKER_FILE).unlink()
     with caplog.at_level(logging.INFO):
         saved = find_checkpoint(checkpoints)

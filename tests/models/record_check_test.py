@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
+from models.fitting import fit
 from models.inputs import make_dataset, make_parser
-from models.record_check import find_bad_record
+from models.record_check import find_bad_record, find_cut_file
 from models.training import TrainingError, TrainingLoop
 from tests.models import tiny_training
 
@@ -83,6 +84,37 @@ def test_training_with_fewer_examples_than_counted_names_the_file(
     expected = rf"has {35 + left} examples where SequenceProfile counted 64: .*train_1.gz: {fault}"
     with pytest.raises(TrainingError, match=expected):
         TrainingLoop(factory, files, examples=64).run_epoch(1, "epoch 1")
+
+
+def test_a_validation_file_that_lost_its_end_is_named_before_training(tmp_path: Path) -> None:
+    files, _ = tiny_training.make_files(tmp_path)
+    whole = tiny_training.write_rows(tmp_path / "whole.gz", 40, 3)
+    cut = tmp_path / "validation.gz"
+    tiny_training.write_rows(cut, 40, 2)
+    cut_behind_record(cut, 30)
+    run_dir = tmp_path / "run"
+    with pytest.raises(
+        TrainingError, match=rf"validation split .*: {cut}: cut off behind its last"
+    ):
+        fit(tiny_training.make_factory(), files, [whole, str(cut)], run_dir=str(run_dir))
+    assert not (run_dir / "checkpoints").exists()
+
+
+def test_what_is_no_compressed_file_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "part.gz"
+    path.write_bytes(b"no compressed file")
+    assert find_cut_file([tiny_training.write_rows(tmp_path / "plain", 3, 0)]) is None
+    found = find_cut_file([str(path)])
+    assert found is not None
+    assert found.startswith(f"{path}: damaged: ")
+
+
+def test_a_split_without_examples_is_refused_when_it_is_evaluated(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    factory = tiny_training.make_factory()
+    loop = TrainingLoop(factory, [], ranker=factory.make())
+    with pytest.raises(TrainingError, match="validation split: it has no examples"):
+        loop.evaluate([str(tmp_path / "empty")], "validation")
 
 
 @pytest.mark.parametrize(

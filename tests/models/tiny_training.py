@@ -102,7 +102,8 @@ def train_worker(
         str(folder / "checkpoints"), {"model": MODEL, "train": TRAIN}, group
     )
     if "kill" in arguments and arguments["kill"]["worker"] == group.index:
-        _kill_at(arguments["kill"]["save"], "after", WorkerCheckpoints)
+        how = signal.Signals[arguments["kill"].get("signal", "SIGKILL")]
+        _kill_at(arguments["kill"]["save"], "after", WorkerCheckpoints, how)
     factory = make_factory(arguments["model"], arguments["train"])
     result = fit(
         dataclasses.replace(factory, strategy=strategy),
@@ -162,14 +163,17 @@ def serialize(row: dict[str, Any]) -> bytes:
 
 
 def _kill_at(
-    number: int, moment: str, kind: type[TrainingCheckpoints] = TrainingCheckpoints
+    number: int,
+    moment: str,
+    kind: type[TrainingCheckpoints] = TrainingCheckpoints,
+    how: signal.Signals = signal.SIGKILL,
 ) -> None:
-    """Kills this process at a checkpoint."""
+    """Kills or stops this process at a checkpoint."""
     saves = 0
     save, rename = kind.save, os.rename
 
     def kill() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), how)
 
     def counted(self: TrainingCheckpoints, *args: Any, **kwargs: Any) -> str:
         nonlocal saves

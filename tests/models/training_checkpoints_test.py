@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import tensorflow as tf
 from models.checkpoints import CheckpointError
 from models.training_checkpoints import (
     MARKER_FILE,
+    PROGRESS_FILE,
     TrainingCheckpoints,
     find_damage,
     list_differences,
@@ -51,10 +53,36 @@ def test_the_last_two_and_the_pinned_one_are_kept(checkpoints: TrainingCheckpoin
     assert names(checkpoints) == ["checkpoint-000001", "checkpoint-000003", "checkpoint-000004"]
     assert read(checkpoints) == (4, [4.0, 2.0])
     assert checkpoints.find(first).progress == {"step": 1}
+    # Whoever goes on from the fourth needs the first still.
     save(checkpoints, 5)
-    assert names(checkpoints) == ["checkpoint-000004", "checkpoint-000005"]
+    assert names(checkpoints) == ["checkpoint-000001", "checkpoint-000004", "checkpoint-000005"]
+    save(checkpoints, 6)
+    assert names(checkpoints) == ["checkpoint-000005", "checkpoint-000006"]
     checkpoints.remove()
     assert checkpoints.newest() is None
+
+
+def test_one_whose_pinned_one_is_damaged_is_refused(checkpoints: TrainingCheckpoints) -> None:
+    pinned = save(checkpoints, 1)
+    save(checkpoints, 2, pinned={pinned})
+    assert read(checkpoints) == (2, [2.0, 2.0])
+    (checkpoints.folder / pinned / MARKER_FILE).unlink()
+    with pytest.raises(CheckpointError, match=pinned):
+        checkpoints.newest()
+
+
+def test_one_of_an_earlier_release_is_refused_by_its_identity(
+    checkpoints: TrainingCheckpoints,
+) -> None:
+    folder = checkpoints.folder / save(checkpoints, 1)
+    path, marker = folder / PROGRESS_FILE, folder / MARKER_FILE
+    content, sizes = json.loads(path.read_text()), json.loads(marker.read_text())
+    del content["pinned"]
+    content["identity"]["source_hash"] = "older"
+    path.write_text(json.dumps(content))
+    marker.write_text(json.dumps({**sizes, PROGRESS_FILE: path.stat().st_size}))
+    with pytest.raises(CheckpointError, match='source_hash is "older" there'):
+        checkpoints.newest()
 
 
 @pytest.mark.parametrize("damage", ["marker", "truncated", "missing"])

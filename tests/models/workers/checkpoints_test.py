@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.training_checkpoints import UnreadableCheckpointError
+from models.fitting import Progress, find_checkpoint
+from models.training_checkpoints import SavedCheckpoint, UnreadableCheckpointError
 from models.workers.checkpoints import GENERATORS_FILE, WorkerCheckpoints
+from models.workers.errors import WorkerError
 
 Result = TypeVar("Result")
 
@@ -65,7 +67,7 @@ def save(folder: Path, generators: list[list[tf.random.Generator]]) -> None:
 
     def work(checkpoints: WorkerCheckpoints, index: int) -> str:
         values = {"weight": tf.Variable(1.0), "generators": generators[index]}
-        return checkpoints.save(values, {"step": 1}, where="step 1")
+        return checkpoints.save(values, Progress().to_plain(), where="step 1")
 
     names = on_all(folder, len(generators), work)
     assert names == ["checkpoint-000001"] * len(generators)
@@ -111,6 +113,28 @@ def test_other_workers_than_before_are_said(
         restore(tmp_path, others)
     assert "random states of 3 devices, found 2 workers of 1" in caplog.text
     assert draw(others) == [of_chief, of_chief]
+
+
+def test_a_worker_that_cannot_see_what_the_chief_goes_on_from_does_not_start_afresh(
+    tmp_path: Path,
+) -> None:
+    save(tmp_path / "0", make([[1], [2]]))
+    shared = {"barrier": threading.Barrier(2), "values": [None] * 2}
+
+    def run(index: int) -> SavedCheckpoint | None:
+        group: Any = ThreadGroup(index, 2, shared)
+        # Each has a folder of its own at the path.
+        return find_checkpoint(
+            WorkerCheckpoints(str(tmp_path / f"{index}"), {"model": "din"}, group)
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        chief, other = pool.submit(run, 0), pool.submit(run, 1)
+        found = chief.result()
+        assert found is not None
+        assert found.path.name == "checkpoint-000001"
+        with pytest.raises(WorkerError, match=r"goes on from checkpoint-000001, which cannot be"):
+            other.result()
 
 
 def test_damaged_random_states_are_refused(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from models.workers.process import OUTCOME_FILE, TRAINING_FILE
+from models.activity import activity
+from models.workers.process import OUTCOME_FILE, PULSE_FILE, TRAINING_FILE
 
 # The last worker to pass the barrier finds the connection to the first closed.
 PROGRAM = """
@@ -49,6 +51,13 @@ def wait(arguments: str, strategy: None, folder: str) -> None:
     time.sleep(60)
 
 
+def get_on(arguments: str, strategy: None, folder: str) -> None:
+    for step in (1, 2, 3):
+        activity.begin(f"step {step}")
+        time.sleep(0.5)
+    time.sleep(60)
+
+
 def fail(arguments: str, strategy: None, folder: str) -> str:
     raise ValueError(arguments)
 
@@ -59,6 +68,28 @@ def test_a_result_stands_when_another_worker_has_gone_first(tmp_path: Path) -> N
 
 def test_an_error_of_the_training_is_the_outcome(tmp_path: Path) -> None:
     assert run(tmp_path, f"{__name__}.fail") == (1, {"error": "ours", "type": "ValueError"})
+
+
+def test_it_says_how_far_it_is(tmp_path: Path) -> None:
+    content = {"target": f"{__name__}.get_on", "arguments": ""}
+    (tmp_path / TRAINING_FILE).write_text(json.dumps(content), encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], stdin=subprocess.PIPE, cwd=Path.cwd()
+    )
+    assert process.stdin is not None
+    seen: set[tuple[int, str]] = set()
+    beats = 0
+    while (3, "step 3") not in seen:
+        assert process.poll() is None
+        with contextlib.suppress(FileNotFoundError):
+            pulse = json.loads((tmp_path / PULSE_FILE).read_text(encoding="utf-8"))
+            assert pulse["beats"] >= beats
+            beats = pulse["beats"]
+            seen.add((pulse["begun"], pulse["doing"]))
+        time.sleep(0.02)
+    assert beats >= 2
+    process.stdin.close()
+    assert process.wait(timeout=60) == 1
 
 
 def test_its_folder_goes_with_whoever_started_it(tmp_path: Path) -> None:

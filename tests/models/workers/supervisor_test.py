@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from models.workers.board import Board, Sign, State, Training
 from models.workers.cluster import Cluster
 from models.workers.errors import WorkerError
 from models.workers.member import take_part
+from models.workers.stall import Pulse
 from models.workers.supervisor import PeerWatch, supervise
 
 ADDRESSES = ("a:1", "b:2", "c:3")
@@ -98,6 +100,53 @@ def test_a_failed_worker_is_told_in_its_own_words_and_a_finished_one_may_be_sile
     assert peers.fault() == "worker 2 (c:3): no disk"
 
 
+@pytest.mark.parametrize("state", [RUNNING, State.DONE])
+def test_a_chief_whose_run_is_over_is_not_called_silent(board: Board, state: State) -> None:
+    clock = Clock()
+    peers = watch(board, clock, index=1)
+    board.show(0, Sign(training="now", state=state))
+    assert peers.fault() is None
+    board.close()
+    clock.now = 1.0
+    fault = peers.fault()
+    if state is State.DONE:
+        assert fault is None
+    else:
+        assert fault == "worker 0 (a:1, the chief) has ended this training; its log says why"
+
+
+def test_a_sign_of_an_earlier_release_can_be_read(board: Board) -> None:
+    board.show(1, Sign(training="old", state=RUNNING))
+    path = board.folder / "sign-1.json"
+    values = json.loads(path.read_text())
+    del values["pulse"]
+    path.write_text(json.dumps(values))
+    sign = board.sign(1)
+    assert sign is not None
+    assert sign.pulse == Pulse()
+
+
+def test_a_sign_that_is_replaced_while_it_is_read_is_read_again(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.show(1, Sign(training="now", state=RUNNING))
+    read, faults = Path.read_text, [errno.ESTALE, errno.ESTALE]
+
+    def read_or_fail(path: Path, **options: Any) -> str:
+        if faults:
+            raise OSError(faults.pop(), "Stale file handle")
+        return read(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_or_fail)
+    assert board.sign(1) is not None
+    assert not faults
+    for number in (errno.EIO, errno.ESTALE):
+        faults.extend([number] * 3)
+        with pytest.raises(OSError, match="Stale"):
+            board.sign(1)
+        faults.clear()
+
+
 def test_workers_watch_the_chief_alone(board: Board) -> None:
     clock = Clock()
     peers = watch(board, clock, index=1)
@@ -118,7 +167,7 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Script:
 
     def use(line: str) -> None:
         def start(training: Training, cluster: Cluster, scratch: Path) -> Any:
-            code = f"import json, os, sys, time; index = {cluster.index}; {line}"
+            code = f"import json, os, sys, time\nindex = {cluster.index}\n{line}"
             return subprocess.Popen(
                 [sys.executable, "-c", code], cwd=scratch, stdin=subprocess.PIPE
             )
@@ -128,12 +177,19 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Script:
     return use
 
 
-def two(board: Board, index: int = 0) -> tuple[Training, Cluster]:
-    cluster = Cluster(addresses=("a:1", "b:2"), index=index)
-    training = Training(id="now", addresses=cluster.addresses, target="t.f", arguments={"a": 1})
-    other = Sign(training="now", state=RUNNING)
-    board.show(1 - index, other)
-    return training, cluster
+def make_training(stall_seconds: float = 3600.0) -> Training:
+    return Training(
+        id="now", addresses=("a:1", "b:2"), target="t.f", arguments={"a": 1},
+        stall_seconds=stall_seconds,
+    )  # fmt: skip
+
+
+def two(
+    board: Board, index: int = 0, *, stall_seconds: float = 3600.0, pulse: Pulse | None = None
+) -> tuple[Training, Cluster]:
+    training = make_training(stall_seconds)
+    board.show(1 - index, Sign(training="now", state=RUNNING, pulse=pulse or Pulse()))
+    return training, Cluster(addresses=training.addresses, index=index)
 
 
 def outcome(**values: Any) -> str:
@@ -231,6 +287,82 @@ def test_a_worker_that_fails_ends_the_training_process_of_the_others(
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
+def test_a_training_that_does_not_get_on_is_ended_and_names_who_is_waited_for(
+    board: Board, child: Script
+) -> None:
+    pulse = {"beats": 5, "begun": 8, "doing": "step 4 of epoch 1"}
+    child(f"json.dump({pulse!r}, open('pulse.json', 'w')); time.sleep(60)")
+    behind = Pulse(beats=5, begun=7, doing="a batch of the train split")
+    training, cluster = two(board, stall_seconds=2.0, pulse=behind)
+    began = time.monotonic()
+    with pytest.raises(
+        WorkerError, match=r"^worker 1 \(b:2\), at a batch of the train split, is waited for by"
+    ):
+        supervise(training, cluster, board)
+    assert time.monotonic() - began < 30
+    sign = board.sign(0)
+    assert sign is not None
+    assert (sign.state, sign.reason[:14]) == (State.FAILED, "worker 1 (b:2)")
+
+
+def test_a_stopped_process_that_tensorflow_gives_up_is_named(
+    board: Board, child: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.workers.stall.SILENT_SECONDS", 0.5)
+    end = {
+        "error": "Graph execution error:\n\nCollective ops is aborted",
+        "type": "UnavailableError",
+    }
+    child(
+        f"""
+for beats in range(40):
+    json.dump({{'beats': beats}}, open('part', 'w'))
+    os.replace('part', 'pulse.json')
+    time.sleep(0.05)
+{outcome(**end)}
+"""
+    )
+    training, cluster = two(board, pulse=Pulse(beats=5, begun=8, doing="step 4 of epoch 1"))
+    began = time.monotonic()
+    with pytest.raises(
+        WorkerError, match=r"^worker 1 \(b:2\), at step 4 of epoch 1, does not run, stopped or held"
+    ):
+        supervise(training, cluster, board)
+    assert time.monotonic() - began < 20
+
+
+def test_a_killed_process_that_cannot_end_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "END_SECONDS", 0.05)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.PIPE
+    )
+    # As where it waits for a file system that hangs.
+    with monkeypatch.context() as patch:
+        patch.setattr(child, "kill", lambda: None)
+        supervisor._end(child)
+    assert f"training process {child.pid} was killed and has not ended yet" in caplog.text
+    child.kill()
+    child.wait()
+
+
+def test_a_worker_that_the_chief_does_not_count_is_told(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.workers.member.BEAT_SECONDS", 0.02)
+
+    def begin() -> None:
+        board.announce(make_training())
+        board.show(0, Sign(training="now", state=RUNNING))
+
+    timer = threading.Timer(0.2, begin)
+    timer.start()
+    with pytest.raises(WorkerError, match=r"^worker 2: the chief counts 2 workers, \['a:1', 'b:2'"):
+        take_part(Cluster(addresses=ADDRESSES, index=2), board)
+    timer.join()
+
+
 def test_a_member_waits_for_a_new_training_and_takes_its_addresses(
     board: Board, child: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,8 +376,8 @@ def test_a_member_waits_for_a_new_training_and_takes_its_addresses(
     member.start()
     time.sleep(0.3)
     assert board.sign(1) is None
-    training, _ = two(board, index=1)
-    board.announce(training)
+    # In this order, or a member looks for what is not there yet.
+    board.announce(make_training())
     board.show(0, Sign(training="now", state=RUNNING))
     member.join(30)
     assert found == [True]

@@ -27,7 +27,9 @@ NO_DROPOUT = {"dropout": 0.0, "embedding_dropout": 0.0}
 TRAIN = {"batch_size": 21, "max_epochs": 1, "refit": False, "checkpoint_minutes": 60}
 
 
-def train_on_two(folder: Path, **arguments: Any) -> dict[str, Any]:
+def train_on_two(
+    folder: Path, *, stall_seconds: float = 3600.0, **arguments: Any
+) -> dict[str, Any]:
     """Trains as the chief, with a member in another thread; each starts a process."""
     addresses = (free_address(), free_address())
     training = Training(
@@ -35,6 +37,7 @@ def train_on_two(folder: Path, **arguments: Any) -> dict[str, Any]:
         addresses=addresses,
         target="tests.models.tiny_training.train_worker",
         arguments={"folder": str(folder), **arguments},
+        stall_seconds=stall_seconds,
     )
     board = Board(folder / "workers")
 
@@ -103,6 +106,18 @@ def test_a_killed_worker_is_named_and_a_restart_ends_with_the_weights_of_one_run
     assert Path(result["resumed_from"]).name >= "checkpoint-000003"
     for resumed, expected in zip(weights(killed, 0), weights(whole, 0), strict=True):
         np.testing.assert_array_equal(resumed, expected)
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_stopped_is_named(tmp_path: Path) -> None:
+    tiny_training.make_files(tmp_path)
+    train = {**TRAIN, "checkpoint_minutes": 1e-9}
+    with pytest.raises(WorkerError, match=r"^worker 1 \(127.*, does not run, stopped or held up"):
+        train_on_two(
+            tmp_path, model={}, train=train, stall_seconds=600.0,
+            kill={"worker": 1, "save": 2, "signal": "SIGSTOP"},
+        )  # fmt: skip
+    assert "worker 1 " in (tmp_path / "member_error").read_text()
 
 
 @pytest.mark.slow
