@@ -47,6 +47,12 @@ def test_prompts_stand_in_front_and_are_never_masked() -> None:
     np.testing.assert_array_equal(extended_mask[:, 3:], mask)
 
 
+def test_starts_with_four_small_prompts() -> None:
+    layer = LengthPrompts(dim=64)
+    assert layer(tf.ones([1, 64])).shape == (1, 4, 64)
+    assert 0.018 < value(layer.output_layer.kernel).std() < 0.022
+
+
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="count 0: at least 1"):
         LengthPrompts(count=0, dim=4)

@@ -36,6 +36,12 @@ def test_starts_at_zero_and_can_leave_it() -> None:
     assert (np.array(gradient) != 0).any()
 
 
+def test_positions_start_as_small_noise() -> None:
+    layer = TargetPositionBias(queries=2, max_length=500)
+    layer(tf.zeros([1, 5]), tf.zeros([1, 7, 4]))
+    assert 0.018 < value(layer.table).std() < 0.022
+
+
 def test_values_are_those_of_the_formula() -> None:
     layer = layer_checks.randomise_after_build(CASE)
     arrays = layer_checks.example(CASE)
