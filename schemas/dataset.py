@@ -117,6 +117,12 @@ class DatasetDescription:
             raise ValueError("label.constant: a log of positives needs a negatives section")
         if self.label.constant is None and self.negatives is not None:
             raise ValueError("negatives: only for a log of positives (label.constant: 1)")
+        of_candidates = [item.name for item in self.context if item.per is Per.CANDIDATE]
+        if self.negatives is not None and of_candidates:
+            raise ValueError(
+                f"context {of_candidates}: a sampled negative would have the value of the item "
+                "that was taken, which tells them apart; a field of side.item is accepted"
+            )
 
     def _check_actions(self) -> None:
         names = [action.name for action in self.actions]

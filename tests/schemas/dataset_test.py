@@ -89,6 +89,14 @@ def test_shipped_descriptions_survive_a_round_trip(path: Any) -> None:
         ),
         ({"actions": [{"name": "click", "when": ["y"]}]}, "exactly the last type"),
         ({"label": {"constant": 1}}, "needs a negatives section"),
+        (
+            {
+                "label": {"constant": 1},
+                "negatives": {},
+                "context": [{"name": "price", "type": "float", "per": "candidate"}],
+            },
+            r"context \['price'\]: a sampled negative would have the value of the item",
+        ),
         ({"label": {}}, "give either column or constant"),
         ({"negatives": {}}, "only for a log of positives"),
         ({"split": {"validation": "1d"}}, "not a mix"),
