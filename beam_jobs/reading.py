@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ def match_files(folder: str, patterns: tuple[str, ...], file_format: FileFormat)
         for metadata in match.metadata_list
     }
     if not found:
-        raise InputError(f"{folder}: no file matches {', '.join(patterns)}")
+        hint = "; *, ? and [ in the path stand for others" if re.search(r"[*?[]", folder) else ""
+        raise InputError(f"{folder}: no file matches {', '.join(patterns)}{hint}")
     empty = sorted(path for path, size in found.items() if size == 0)
     if empty:
         raise InputError(f"{empty[0]}: the file is empty")

@@ -27,7 +27,7 @@ from beam_jobs.files import replacing
 from beam_jobs.negatives import add_negatives
 from beam_jobs.normalise import event_schema, local_days, normalise, row_to_json
 from beam_jobs.prior import read_prior
-from beam_jobs.reading import RawFile, log_columns, read_batches
+from beam_jobs.reading import BATCH_ROWS, RawFile, log_columns, read_batches
 from beam_jobs.side import KEY, empty_side, read_side
 from schemas import features
 from schemas.dataset import DatasetDescription
@@ -225,8 +225,10 @@ class CleanShard(beam.DoFn):
         for kind, data in parts:
             tables[kind].append(data)
         clean = clean_events(self._all_events(tables), bounds)
-        rejected = [(row.pop(REASON), row_to_json(row)) for row in clean.rejected.to_pylist()]
-        self._layout.write_dead_letters(f"clean-{shard:05d}", rejected)
+        # All rows of a log given twice, or of one older than the snapshot, are among them.
+        for number, batch in enumerate(clean.rejected.to_batches(BATCH_ROWS)):
+            rejected = [(row.pop(REASON), row_to_json(row)) for row in batch.to_pylist()]
+            self._layout.write_dead_letters(f"clean-{shard:05d}-{number:06d}", rejected)
         yield TaggedOutput(self.COUNTS, clean.counts)
         time = np.asarray(clean.events.column("time"))
         from_log = np.asarray(clean.events.column(ORIGIN)) == Origin.LOG

@@ -73,6 +73,12 @@ def test_a_missing_folder_or_file_is_named(tmp_path: Path) -> None:
     fails(tmp_path, r"raw: no file matches log\*")
 
 
+def test_a_folder_that_is_taken_for_a_pattern_is_told_as_such(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw[1]", ROWS)
+    with pytest.raises(InputError, match=r"raw\[1\]: no file matches log\*; \*, \? and \["):
+        make_plan(configure(tmp_path / "raw[1]"), describe())
+
+
 def test_a_missing_side_file_is_named(tmp_path: Path) -> None:
     write_rows(tmp_path / "raw" / "log-0.parquet", ROWS, LOG_TYPES, "parquet")
     fails(tmp_path, r"raw: no file matches users\*")
