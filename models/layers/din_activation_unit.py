@@ -76,22 +76,23 @@ class DinActivationUnit(keras.layers.Layer):
         self.batch_norm = batch_norm
         if not self.hidden_units or min(self.hidden_units) < 1:
             raise ValueError(f"hidden_units {list(hidden_units)}: one or more widths expected")
-        layers = range(len(self.hidden_units))
+        layers, policy = range(len(self.hidden_units)), self.dtype_policy
         self.normalizations = [
             MaskedBatchNormalization(name=f"batch_norm_{index}") for index in layers if batch_norm
         ]
         self.activations = [
-            Dice(name=f"dice_{index}")
+            Dice(name=f"dice_{index}", dtype=policy)
             if self.activation is AttentionActivation.DICE
             else keras.layers.PReLU(
                 alpha_initializer=keras.initializers.Constant(0.25),
                 shared_axes=[1],
                 name=f"prelu_{index}",
+                dtype=policy,
             )
             for index in layers
         ]
         self.later_layers = [
-            keras.layers.Dense(units, name=f"dense_{index + 1}")
+            keras.layers.Dense(units, name=f"dense_{index + 1}", dtype=policy)
             for index, units in enumerate((*self.hidden_units[1:], 1))
         ]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow import keras
 
 from models.layers import candidates
 from models.layers.din_activation_unit import DinActivationUnit
@@ -52,6 +53,25 @@ OPTIONS = {
 @pytest.mark.parametrize("case", [CASE, *OPTIONS.values()], ids=["prelu", *OPTIONS])
 def test_layer_contract(case: LayerCase, check: Any, tmp_path: Path) -> None:
     check(case, tmp_path)
+
+
+@pytest.mark.parametrize("case", [CASE, OPTIONS["both"]], ids=["prelu", "both"])
+def test_all_parts_compute_in_the_layer_s_own_precision(case: LayerCase) -> None:
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        layer = type(case.make()).from_config({**case.make().get_config(), "dtype": "float32"})
+        found = layer_checks.call(layer, layer_checks.example(case))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert found.dtype == tf.float32
+    for part in (*layer.activations, *layer.normalizations, *layer.later_layers):
+        assert part.compute_dtype == "float32"
+
+
+def test_bad_arguments_are_named() -> None:
+    for units in ((), (4, 0)):
+        with pytest.raises(ValueError, match=r"hidden_units \[.*\]: one or more widths expected"):
+            DinActivationUnit(units)
 
 
 def train(layer: Any, arrays: dict[str, Any]) -> np.ndarray:
