@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import time
 import zoneinfo
 from collections import Counter
@@ -129,7 +128,8 @@ def run_examples(
     output = full_path(output, what="the output folder")
     if snapshot_output is not None:
         snapshot_output = full_path(snapshot_output, what="the folder of the new snapshot")
-        if os.path.commonpath([output, snapshot_output]) in (output, snapshot_output):
+        inner, outer = sorted((f"{output}/", f"{snapshot_output}/"), key=len, reverse=True)
+        if inner.startswith(outer):
             raise InputError(
                 f"{snapshot_output}: the folder of the new snapshot and that of the examples, "
                 f"{output}, must not lie in one another"
