@@ -243,7 +243,8 @@ def _split_json(block: bytes) -> tuple[list[dict[str, Any]], list[str]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8"))
+            # The first line of a file may begin with a mark of its encoding.
+            row = json.loads(line.decode("utf-8-sig"))
         except ValueError:
             row = None
         if isinstance(row, dict):

@@ -57,3 +57,12 @@ def test_a_quoted_value_of_several_lines_is_whole_wherever_a_block_ends(
     found = read(tmp_path / "log.csv", FileFormat.CSV, bad_lines)
     assert [{k: bytes(v).decode() for k, v in row.items()} for row in found] == rows  # type: ignore[arg-type]
     assert bad_lines == []
+
+
+def test_a_mark_of_the_encoding_spoils_no_line_of_json(tmp_path: Path) -> None:
+    lines = b'\xef\xbb\xbf{"a": 1, "b": "x"}\n'
+    for rest, bad in ((b"", 0), (b'{"a": 2, "b"\n', 1)):
+        (tmp_path / "log").write_bytes(lines + rest)
+        bad_lines: list[str] = []
+        (row,) = read(tmp_path / "log", FileFormat.JSONL, bad_lines)
+        assert (row["a"], len(bad_lines)) == (1, bad)
