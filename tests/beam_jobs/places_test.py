@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.errors import InputError
 from beam_jobs.files import put_in_place, staging
@@ -30,9 +31,12 @@ def folder_with(path: Path, name: str = "file") -> Path:
 def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
     child = os.fork()
     if not child:
-        with staging(str(tmp_path / "out")) as folder:
-            Path(folder, "file").write_text("half")
-            time.sleep(600)
+        try:
+            with staging(str(tmp_path / "out")) as folder:
+                Path(folder, "file").write_text("half")
+                time.sleep(600)
+        finally:
+            os._exit(1)
     try:
         while not (left := list(tmp_path.glob("*/file"))):
             time.sleep(0.01)
@@ -63,21 +67,19 @@ def test_a_kill_between_two_renames_loses_no_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = folder_with(tmp_path / "snapshot")
-    renamed = []
+    staged = folder_with(tmp_path / "snapshot.staging-0123abcd", "new")
+
+    class Killed(BaseException):
+        """Nothing that is caught."""
 
     def rename(sources: list[str], destinations: list[str]) -> None:
-        if renamed:
-            os._exit(9)
-        renamed.append(sources)
+        if not target.exists():
+            raise Killed
         os.rename(sources[0], destinations[0])
 
-    child = os.fork()
-    if not child:
-        monkeypatch.setattr("apache_beam.io.filesystems.FileSystems.rename", rename)
-        with staging(str(target)) as staged:
-            put_in_place(staged, str(target), last=())
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    monkeypatch.setattr(FileSystems, "rename", rename)
+    with pytest.raises(Killed):
+        put_in_place(str(staged), str(target), last=())
     assert not target.exists()
     with staging(str(target)):
         assert (target / "file").read_text() == "precious"
