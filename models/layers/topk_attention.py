@@ -9,7 +9,6 @@ from tensorflow import keras
 
 from models.layers.attention_by_head import fold_kernel, project_heads
 from models.layers.candidates import group_by_user, repeat_for_candidates, ungroup
-from models.layers.chosen_events import merge_heads, split_heads
 from models.layers.config import LengthModulation, conditioning_dim, plain, read_modulation
 from models.layers.length_temperature import divide_by_temperature, make_temperature
 from models.layers.masking import masked_softmax
@@ -180,28 +179,37 @@ class TopKAttention(keras.layers.Layer):
         prompts: tf.Tensor | None,
         length: tf.Tensor | None,
     ) -> tf.Tensor:
-        """Reads the best events with keys and values formed once a user, ``[rows, dim]``."""
-        query = split_heads(group_by_user(query, tf.shape(history)[0]), self.heads)
+        """Reads the best events with keys and values formed once a user, ``[rows, dim]``.
+
+        Heads are computed side by side: finding the best is done by one core each time.
+        """
         slots, count = history, 0
         if prompts is not None:
             slots = tf.concat([tf.cast(prompts, history.dtype), history], axis=1)
             count = prompts.shape[1]
         keys, values = (
-            split_heads(tf.matmul(slots, tf.cast(kernel, slots.dtype)), self.heads)
+            tf.matmul(slots, tf.cast(kernel, slots.dtype))
             for kernel in (self.key_kernel, self.value_kernel)
         )
-        scores = tf.matmul(query, keys, transpose_b=True)  # [users, heads, candidates, slots]
-        real = tf.cast(event_mask, tf.bool)[:, None, None]
-        read = is_top_k(scores[..., count:], real, self.count)
-        has_slots = tf.reduce_any(real, axis=-1, keepdims=True)
-        if count:
-            read = tf.pad(read, [[0, 0], [0, 0], [0, 0], [count, 0]], constant_values=True)
-            has_slots = tf.ones_like(has_slots)
-        logits = divide_by_temperature(scores, self.temperature, length, self.name)
-        weights = tf.nn.softmax(tf.where(read, logits, MASKED_LOGIT), axis=-1)
-        found = tf.matmul(tf.cast(weights, values.dtype), values)
-        merged = merge_heads(found * tf.cast(has_slots, found.dtype))
-        return tf.matmul(merged, tf.cast(self.output_kernel, merged.dtype))
+        real = tf.cast(event_mask, tf.bool)[:, None]
+
+        def read_head(query: tf.Tensor, keys: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+            scores = tf.matmul(query, keys, transpose_b=True)  # [users, candidates, slots]
+            read = is_top_k(scores[..., count:], real, self.count)
+            if count:
+                read = tf.pad(read, [[0, 0], [0, 0], [count, 0]], constant_values=True)
+            logits = divide_by_temperature(scores, self.temperature, length, self.name)
+            weights = tf.nn.softmax(tf.where(read, logits, MASKED_LOGIT), axis=-1)
+            return tf.matmul(tf.cast(weights, values.dtype), values)
+
+        queries = group_by_user(query, tf.shape(history)[0])
+        heads = zip(
+            *(tf.split(part, self.heads, axis=-1) for part in (queries, keys, values)), strict=True
+        )
+        found = tf.concat([read_head(*head) for head in heads], axis=-1)
+        if prompts is None:
+            found *= tf.cast(tf.reduce_any(real, axis=-1, keepdims=True), found.dtype)
+        return tf.matmul(ungroup(found), tf.cast(self.output_kernel, found.dtype))
 
     def _query(self, target: tf.Tensor, length_vector: tf.Tensor | None) -> tf.Tensor:
         """Returns the scaled queries ``[rows, attention_dim]``."""
