@@ -186,7 +186,7 @@ def test_an_example_set_is_used_until_description_schema_or_snapshot_change(
     ("key", "message"),
     [
         ("data.schema", "data.schema: nowhere does not exist"),
-        ("data.snapshot", "data.snapshot: nowhere holds no readable snapshot"),
+        ("data.snapshot", r"data.snapshot: .*/nowhere holds no readable snapshot"),
     ],
 )
 def test_a_missing_schema_or_snapshot_is_said_before_anything_is_trained(
