@@ -7,7 +7,7 @@ import os
 import re
 import uuid
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -149,7 +149,8 @@ def _remove_abandoned(target: Path) -> None:
     """Removes what a killed process left beside ``target``, or gives it back what was there."""
     ours = re.compile(f"{re.escape(target.name + STAGING)}[0-9a-f]{{8}}({re.escape(OLD)})?")
     for left in target.parent.glob(f"{target.name}{STAGING}*"):
-        with _lock(str(left)) as free:
+        # What cannot be locked or removed, being another user's, does not stop this one.
+        with _lock(str(left)) as free, suppress(OSError):
             if not free or not ours.fullmatch(left.name):
                 continue
             if left.name.endswith(OLD) and not target.exists():
@@ -161,13 +162,12 @@ def _remove_abandoned(target: Path) -> None:
 @contextmanager
 def _lock(folder: str) -> Iterator[bool]:
     """Locks a folder; the kernel frees it however the process ends. False if it cannot be."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with ExitStack() as stack:
         try:
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             locked = True
         except OSError:
             locked = False
         yield locked
-    finally:
-        os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -61,6 +62,21 @@ def test_only_names_of_staging_folders_are_removed(tmp_path: Path) -> None:
     with staging(str(tmp_path / "out")):
         pass
     assert tree(tmp_path) == before
+
+
+def test_where_nothing_can_be_locked_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    left = folder_with(tmp_path / "out.staging-0123abcd")
+    (tmp_path / "out.staging-4567cdef").symlink_to("nowhere")
+    with staging(str(tmp_path / "out")) as own:
+        put_in_place(own, str(tmp_path / "out"), last=())
+    assert (tmp_path / "out").is_dir()
+    assert left.exists()
 
 
 def test_a_kill_between_two_renames_loses_no_snapshot(
