@@ -57,7 +57,7 @@ class TinyRun:
 
 @pytest.fixture(scope="session", params=["int", "string"])
 def tiny_run(request: pytest.FixtureRequest, build_once: Callable[..., Any]) -> TinyRun:
-    """A din ranker trained for two epochs on 2,000 rows, with ids of each type."""
+    """A din ranker trained for two epochs on 5,000 rows, with ids of each type."""
     return shared_run(build_once, request.param)
 
 
@@ -82,11 +82,10 @@ def make_tiny_run(folder: Path, id_type: str) -> TinyRun:
     config = fixtures.custom_config(
         fixtures.make_description(id_type),
         {"embedding_init_std": 0.3},
-        # Seed 1 stays at an AUC of 0.74 in one of the orders that Beam gives the examples here.
-        {"batch_size": 32, "learning_rate": 0.01, "table_learning_rate": 0.03, "seed": 2},
+        {"batch_size": 64, "learning_rate": 0.01, "table_learning_rate": 0.03},
     )
     rows = {
-        "train": fixtures.make_rows(2000, id_type=id_type),
+        "train": fixtures.make_rows(5000, id_type=id_type),
         "validation": fixtures.make_rows(600, seed=1, id_type=id_type),
     }
     schema = fixtures.make_schema(id_type, ragged=id_type == "string")

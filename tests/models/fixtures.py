@@ -182,13 +182,16 @@ def run_transform(
     config: Mapping[str, str],
     schema: schema_pb2.Schema,
 ) -> tuple[tft.TFTransformOutput, dict[str, str]]:
-    """Analyses the train split, transforms all, and returns the graph and the files by split."""
+    """Analyses the train split, transforms all, and returns the graph and the files by split.
+
+    The files have the examples in one order, whatever the one that Beam wrote them in.
+    """
     raw = {
         split: write_examples(folder / "raw" / f"{split}.tfrecord", values)
         for split, values in rows.items()
     }
     graph = str(folder / "graph")
-    files = {split: str(folder / "transformed" / split / "part") for split in rows}
+    written = {split: str(folder / "written" / split / "part") for split in rows}
     with beam.Pipeline(runner=RUNNER) as pipeline, tft_beam.Context(temp_dir=str(folder / "tmp")):
         sources = {
             split: tf_example_record.TFExampleRecord(path, schema=schema, telemetry_descriptors=[])
@@ -218,9 +221,13 @@ def run_transform(
                 data
                 | f"Encode {split}" >> beam.FlatMap(_encode)
                 | f"Write {split}"
-                >> beam.io.WriteToTFRecord(files[split], num_shards=2, file_name_suffix=".gz")
+                >> beam.io.WriteToTFRecord(written[split], num_shards=2, file_name_suffix=".gz")
             )
-    return tft.TFTransformOutput(graph), {split: f"{path}*" for split, path in files.items()}
+    files = {
+        split: _write_in_order(f"{path}*", folder / "transformed" / split)
+        for split, path in written.items()
+    }
+    return tft.TFTransformOutput(graph), files
 
 
 def analyze(
@@ -248,6 +255,20 @@ def analyze(
             tft.DatasetMetadata(schema), str(folder / tft.TFTransformOutput.RAW_METADATA_DIR)
         )
     return tft.TFTransformOutput(str(folder))
+
+
+def _write_in_order(pattern: str, folder: Path) -> str:
+    """Writes examples sorted by their bytes to two files; returns the pattern of these."""
+    found = tf.io.gfile.glob(pattern)
+    records = sorted(
+        record.numpy() for record in tf.data.TFRecordDataset(found, compression_type="GZIP")
+    )
+    folder.mkdir(parents=True)
+    for index in range(2):
+        with tf.io.TFRecordWriter(str(folder / f"part-{index}.gz"), "GZIP") as writer:
+            for record in records[index::2]:
+                writer.write(record)
+    return str(folder / "part*")
 
 
 def _encode(element: tuple[Any, Any]) -> list[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 import threading
@@ -25,26 +24,6 @@ from tests.models.workers.addresses import free_address
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-def in_order(run: TinyRun, folder: Path) -> TinyRun:
-    """The run with its examples in one order, whatever the order that Beam gave them.
-
-    In some orders Adam makes a step of a gradient that is rounding, and the weights differ by more.
-    """
-    files = {}
-    for split in ("train", "validation"):
-        found = sorted(tf.io.gfile.glob(run.files[split]))
-        records = sorted(
-            record.numpy() for record in tf.data.TFRecordDataset(found, compression_type="GZIP")
-        )
-        (folder / split).mkdir(parents=True)
-        for index in range(2):
-            with tf.io.TFRecordWriter(str(folder / split / f"part-{index}.gz"), "GZIP") as writer:
-                for record in records[index::2]:
-                    writer.write(record)
-        files[split] = str(folder / split / "part*")
-    return dataclasses.replace(run, files=files)
-
-
 def run_on_two(run: TinyRun, folder: Path) -> None:
     addresses = [free_address(), free_address()]
     plain = json.loads(run.custom_config[CUSTOM_CONFIG_KEY])
@@ -63,12 +42,11 @@ def run_on_two(run: TinyRun, folder: Path) -> None:
 
 
 def test_the_chief_exports_the_model_of_one_device(int_run: TinyRun, tmp_path: Path) -> None:
-    run = in_order(int_run, tmp_path / "examples")
-    plain = json.loads(run.custom_config[CUSTOM_CONFIG_KEY])
+    plain = json.loads(int_run.custom_config[CUSTOM_CONFIG_KEY])
     plain["train"]["max_epochs"] = 1
     config = {CUSTOM_CONFIG_KEY: json.dumps(plain)}
-    run_fn(run.fn_args(tmp_path / "one", custom_config=config))
-    run_on_two(run, tmp_path / "two")
+    run_fn(int_run.fn_args(tmp_path / "one", custom_config=config))
+    run_on_two(int_run, tmp_path / "two")
     summaries = [
         json.loads((tmp_path / name / "run" / SUMMARY_FILE).read_text()) for name in ("one", "two")
     ]

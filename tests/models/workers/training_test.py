@@ -82,9 +82,11 @@ def test_two_workers_train_the_same_model_as_one_device(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adagrad", "rowwise_adagrad", "lazy_adam"])
+@pytest.mark.parametrize("optimizer", ["adagrad", "rowwise_adagrad", "lazy_adam", "ftrl"])
 def test_each_table_optimizer_sums_the_rows_of_all_workers(optimizer: str, tmp_path: Path) -> None:
     train = {**TRAIN, "max_epochs": 2, "refit": True, "table_optimizer": optimizer}
+    if optimizer == "ftrl":
+        train["learning_rate_schedule"] = "constant"
     check_equal_to_one_device(tmp_path, train)
 
 
