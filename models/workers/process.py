@@ -45,6 +45,8 @@ _HEARTBEAT_SECONDS = 50
 
 logger = logging.getLogger(__name__)
 
+_writing = threading.Lock()
+
 _PROGRESS_VALUES = ("done", "advance", "total", "unit", "note", "line")
 
 
@@ -126,7 +128,7 @@ def _beat(folder: Path) -> None:
     for beats in itertools.count(1):
         pulse = Pulse(beats=beats, begun=activity.begun, doing=activity.doing)
         # A disk that is full is told by whoever writes what is needed.
-        with contextlib.suppress(OSError):
+        with _writing, contextlib.suppress(OSError):
             write_text(folder / PULSE_FILE, json.dumps(dataclasses.asdict(pulse)))
         time.sleep(PULSE_SECONDS)
 
@@ -134,6 +136,8 @@ def _beat(folder: Path) -> None:
 def _end_with_parent(folder: Path) -> None:
     while sys.stdin.buffer.read(1):
         pass
+    # Or a beat would make the folder anew.
+    _writing.acquire(timeout=PULSE_SECONDS)
     # Whoever made it was killed, and cannot.
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
