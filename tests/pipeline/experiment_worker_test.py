@@ -12,14 +12,15 @@ ROOT = Path(__file__).parents[2]
 def test_its_log_has_lines_and_not_the_states_of_bars(tmp_path: Path) -> None:
     (tmp_path / "task.json").write_text("{}")
     script = (
-        "import logging, sys\n"
+        "import logging, os, sys, types\n"
         "from pipeline.experiments import worker\n"
         "def work(task):\n"
         "    progress = logging.getLogger('lengthwise.progress')\n"
         "    progress.info('state of a bar', extra={'done': 3, 'total': 5})\n"
         "    progress.info('a line', extra={'line': 'a line'})\n"
         "    return {}\n"
-        "worker.build, worker._do = (lambda *_, **__: None), work\n"
+        "task = types.SimpleNamespace(parent=os.getppid())\n"
+        "worker.build, worker._do = (lambda *_, **__: task), work\n"
         f"sys.exit(worker.main({str(tmp_path / 'task.json')!r}, {str(tmp_path / 'out')!r}))\n"
     )
     done = subprocess.run(
