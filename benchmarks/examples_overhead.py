@@ -20,6 +20,10 @@ import zoneinfo
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from beam_jobs.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,7 +76,7 @@ def run_job(job: str, config_path: str, overrides: Sequence[str]) -> dict[str, f
     return {"seconds": seconds, "peak_mb": peak, "examples": examples}
 
 
-def beam_job(plan, folder: Path) -> int:
+def beam_job(plan: Plan, folder: Path) -> int:
     """The job as the pipeline runs it."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -89,7 +93,7 @@ def beam_job(plan, folder: Path) -> int:
     return sum(report.examples.values())
 
 
-def plain_job(plan, folder: Path) -> int:
+def plain_job(plan: Plan, folder: Path) -> int:
     """The same column functions, one after the other, with all users in one shard."""
     import numpy as np
     import pyarrow as pa
@@ -106,7 +110,8 @@ def plain_job(plan, folder: Path) -> int:
 
     description, config = plan.description, plan.config
     zone = zoneinfo.ZoneInfo(description.log.timezone)
-    batches, days = [], Counter()
+    batches: list[Any] = []
+    days: Counter[int] = Counter()
     for file in plan.log:
         for raw in read_batches(file, log_columns(description), []):
             events = normalise(raw, description).events
@@ -121,7 +126,8 @@ def plain_job(plan, folder: Path) -> int:
     if plan.prior:
         prior, known = read_prior(plan.prior, description, config.history)
         tables["history"] = [to_ipc(prior)]
-    clean = clean_events(CleanShard(description, None)._all_events(tables), bounds)
+    nowhere: Any = None  # nothing is put aside here
+    clean = clean_events(CleanShard(description, nowhere)._all_events(tables), bounds)
     events = clean.events
     time_ms = np.asarray(events.column("time"))
     train = (bounds.split_of(time_ms) == 0) & (np.asarray(events.column(ORIGIN)) != Origin.HISTORY)

@@ -76,7 +76,7 @@ def measure(
         for ranker, batches in zip(rankers, own, strict=True)
     ]
     kinds = {"same batches": [own[0]] * len(items), "own batches": own}
-    result = {
+    result: dict[str, list[dict[str, Any]]] = {
         name: [
             {"items": count, "unique_rows": _unique_rows(batches), "seconds": []}
             for count, batches in zip(items, sides, strict=True)

@@ -86,6 +86,7 @@ def measure_two(arguments: dict[str, Any]) -> float:
         addresses=addresses,
         target="benchmarks.workers.measure",
         arguments=arguments,
+        stall_seconds=600.0,
     )
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
