@@ -68,7 +68,9 @@ def run_job(job: str, config_path: str, overrides: Sequence[str]) -> dict[str, f
     config = load_config(config_path, overrides)
     _, plan, _ = prepare_data(config)
     run = beam_job if job == "beam" else plain_job
-    with tempfile.TemporaryDirectory(dir=Path(config.run.root).parent) as folder:
+    place = Path(config.run.root).parent
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         start = time.perf_counter()
         examples = run(plan, Path(folder))
         seconds = time.perf_counter() - start
