@@ -168,6 +168,8 @@ def message_of(error: BaseException) -> str:
     """Says what an error of a pipeline means to people."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the next run picks up"
+    from ml_metadata.errors import StatusError
+
     from components.errors import DataRefused, PushFailed
     from models.checkpoints import CheckpointError
     from models.training import TrainingError
@@ -186,6 +188,9 @@ def message_of(error: BaseException) -> str:
     text = str(error).strip()
     if isinstance(error, ours):
         return text
+    if isinstance(error, StatusError):
+        # SQLite's words do not name the file, as where the disk is full.
+        return f"metadata.sqlite: {first_words(text)[:300]}"
     # Not one of ours: its own words may fill pages, and all of them are in the log.
     if text.startswith("in user code:"):
         # TensorFlow's, around the error that a traced function ended with; the innermost is last.

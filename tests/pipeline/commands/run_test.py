@@ -43,6 +43,14 @@ def test_the_first_line_of_another_error_is_told() -> None:
     assert message_of(ValueError("a fault\nand pages on it")) == "ValueError: a fault"
 
 
+def test_a_store_that_cannot_be_written_is_named() -> None:
+    from ml_metadata.errors import InternalError
+
+    fault = "Error when executing query: disk I/O error query: COMMIT;"
+
+    assert message_of(InternalError(fault)) == f"metadata.sqlite: {fault}"
+
+
 @pytest.fixture
 def pushed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the steps of a run nothing but a push."""
