@@ -33,8 +33,6 @@ DEFAULT_BEAM_ARGS = (
     "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
     "--sdk_container_image=unused",
 )
-
-
 GATE = "SchemaGate"
 
 

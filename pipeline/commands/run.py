@@ -173,6 +173,7 @@ def message_of(error: BaseException) -> str:
     from components.errors import DataRefused, PushFailed
     from models.checkpoints import CheckpointError
     from models.training import TrainingError
+    from pipeline.prepare import METADATA
 
     ours = (
         ConfigError,
@@ -190,7 +191,7 @@ def message_of(error: BaseException) -> str:
         return text
     if isinstance(error, StatusError):
         # SQLite's words do not name the file, as where the disk is full.
-        return f"metadata.sqlite: {first_words(text)[:300]}"
+        return f"{METADATA}: {first_words(text)[:300]}"
     # Not one of ours: its own words may fill pages, and all of them are in the log.
     if text.startswith("in user code:"):
         # TensorFlow's, around the error that a traced function ended with; the innermost is last.

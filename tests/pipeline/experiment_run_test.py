@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,7 @@ import pytest
 import yaml
 
 from pipeline.experiments.results import read_lines
-
-ROOT = Path(__file__).parents[2]
-TIMEOUT = 900
+from tests.pipeline.program import TIMEOUT, run_program
 
 # Builds two example sets and trains three cells: minutes beside the other end-to-end tests.
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(TIMEOUT)]
@@ -46,23 +42,6 @@ def write_config(folder: Path) -> dict[str, Any]:
     }
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pipeline.cli", *arguments]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-    return subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A grid of one model, and one that cannot be trained, run once."""
@@ -82,7 +61,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     }
     (folder / "grid.yaml").write_text(yaml.safe_dump(grid, sort_keys=False), encoding="utf-8")
-    done = run("experiment", str(folder / "grid.yaml"))
+    done = run_program("experiment", str(folder / "grid.yaml"))
     (folder / "first.json").write_text(
         json.dumps([done.returncode, done.stdout, done.stderr]), encoding="utf-8"
     )
@@ -110,12 +89,12 @@ def test_a_failed_cell_stops_no_other_and_is_in_the_exit_code(workspace: Path) -
 
 def test_what_is_there_is_not_trained_again_and_diagnostics_follow(workspace: Path) -> None:
     grid = str(workspace / "grid.yaml")
-    done = run("experiment", grid, "--only", "pooled", "again")
+    done = run_program("experiment", grid, "--only", "pooled", "again")
     assert done.returncode == 0, done.stderr
     assert "2 cells, 2 of them done" in done.stdout
     root = workspace / "experiments"
     # With --report nothing is trained, not even what is missing.
-    done = run("experiment", grid, "--only", "pooled", "--report", "--diagnostics")
+    done = run_program("experiment", grid, "--only", "pooled", "--report", "--diagnostics")
     assert done.returncode == 0, done.stderr
     assert len(read_lines(root / "results.jsonl")) == 1
     # The tables stay those of the whole grid.
@@ -129,7 +108,7 @@ def test_what_is_there_is_not_trained_again_and_diagnostics_follow(workspace: Pa
 def test_the_figures_are_those_of_the_pipelines_own_evaluation(workspace: Path) -> None:
     """The same settings and seed, exported and evaluated on the raw examples by TFMA."""
     summary = workspace / "summary.json"
-    done = run(
+    done = run_program(
         "run",
         str(workspace / "run.yaml"),
         "--summary",
@@ -173,7 +152,7 @@ def test_predictions_are_kept_and_agree_with_the_figures(workspace: Path) -> Non
 
 def test_in_the_background_it_says_how_to_follow_and_to_stop_it(workspace: Path) -> None:
     grid = str(workspace / "grid.yaml")
-    done = run("experiment", grid, "--only", "pooled", "--seeds", "2", "--background")
+    done = run_program("experiment", grid, "--only", "pooled", "--seeds", "2", "--background")
     assert done.returncode == 0, done.stderr
     process = int(done.stdout.partition("as process ")[2].split()[0])
     log = Path(done.stdout.partition("tail -f ")[2].split()[0])
@@ -182,7 +161,7 @@ def test_in_the_background_it_says_how_to_follow_and_to_stop_it(workspace: Path)
         while "1 cells, 0 of them done" not in log.read_text(encoding="utf-8"):
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        held = run("experiment", grid)
+        held = run_program("experiment", grid)
         assert held.returncode == 1
         assert f"process {process}" in held.stderr
     finally:

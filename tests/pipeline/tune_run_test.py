@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from pipeline.config import load_config
+from tests.pipeline.program import TIMEOUT, run_program
 
-ROOT = Path(__file__).parents[2]
 KEY = "train.learning_rate"
-TIMEOUT = 900
 
 # Runs the pipeline up to Transform and trains three times.
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(TIMEOUT)]
-
-
-def tune(config: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-    command = [sys.executable, "-m", "pipeline.cli", "tune", str(config)]
-    return subprocess.run(
-        [*command, *(part for override in overrides for part in ("--set", override))],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
 
 
 def test_the_best_of_a_search_that_was_gone_on_with(tmp_path: Path) -> None:
@@ -55,7 +37,7 @@ def test_the_best_of_a_search_that_was_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     for trials, trained in ((2, ["trial 1/2", "trial 2/2"]), (3, ["trial 3/3"])):
-        done = tune(path, f"tune.trials={trials}")
+        done = run_program("tune", str(path), "--set", f"tune.trials={trials}")
         assert done.returncode == 0, done.stdout + done.stderr
         lines = [line.strip() for line in done.stdout.splitlines()]
         assert [line[:9] for line in lines if line.startswith("trial ")] == trained
