@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfx.components.util import model_utils
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import (
     LatestBlessedModelStrategy,
@@ -12,6 +13,7 @@ CANDIDATE = "candidate"
 # Which model a blessing is of; the Evaluator and ServingCanary set it alike.
 MODEL_ID_PROPERTY = "current_model_id"
 _MODEL, _BLESSING, _INFRA_BLESSING = "model", "model_blessing", "infra_blessing"
+_VERDICT = "blessed"
 
 
 class OtherBlessedModelStrategy(ResolverStrategy):
@@ -43,11 +45,16 @@ class OtherBlessedModelStrategy(ResolverStrategy):
 
 
 def _refused(blessings: list[Artifact]) -> set[int]:
-    """Ids of the models that the canary refused when it last looked at them."""
-    last = {
-        blessing.get_int_custom_property(MODEL_ID_PROPERTY): blessing
-        for blessing in sorted(blessings, key=lambda artifact: artifact.id)
-    }
-    return {
-        model for model, blessing in last.items() if not blessing.get_int_custom_property("blessed")
-    }
+    """Ids of the models that the canary refused and never passed.
+
+    One that it passed once was pushed. A later refusal, as of a run with a stricter limit, leaves
+    it serving, and so what the next model is compared with.
+    """
+    # A model that was not tried has a blessing without a verdict.
+    tried = [blessing for blessing in blessings if blessing.has_custom_property(_VERDICT)]
+    passed = {_model_of(blessing) for blessing in tried if model_utils.is_infra_validated(blessing)}
+    return {_model_of(blessing) for blessing in tried} - passed
+
+
+def _model_of(blessing: Artifact) -> int:
+    return int(blessing.get_int_custom_property(MODEL_ID_PROPERTY))

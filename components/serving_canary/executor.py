@@ -67,7 +67,7 @@ class Executor(base_executor.BaseExecutor):
         trained = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
         blessing.set_int_custom_property(MODEL_ID_PROPERTY, trained.id)
         if MODEL_BLESSING_KEY in input_dict and not _is_blessed(input_dict[MODEL_BLESSING_KEY]):
-            blessing.set_int_custom_property("blessed", 0)
+            # Without "blessed": the pusher takes that for none, the next baseline for no refusal.
             _write(result, {"status": SKIPPED, "reasons": [_NOT_BLESSED]})
             return
         config = build(CanaryConfig, json.loads(exec_properties["config"]), where="canary")

@@ -26,11 +26,14 @@ def blessing(of: int, *, blessed: bool) -> standard_artifacts.ModelBlessing:
     return artifact
 
 
-def infra_blessing(number: int, of: int, *, blessed: bool) -> standard_artifacts.InfraBlessing:
+def infra_blessing(
+    number: int, of: int, *, blessed: bool | None
+) -> standard_artifacts.InfraBlessing:
     artifact = standard_artifacts.InfraBlessing()
     artifact.id = number
     artifact.set_int_custom_property("current_model_id", of)
-    artifact.set_int_custom_property("blessed", int(blessed))
+    if blessed is not None:
+        artifact.set_int_custom_property("blessed", int(blessed))
     return artifact
 
 
@@ -38,7 +41,7 @@ def resolve(
     models: list[int],
     blessed: dict[int, bool],
     candidate: int,
-    served: list[tuple[int, int, bool]] | None = None,
+    served: list[tuple[int, int, bool | None]] | None = None,
 ) -> list[int]:
     resolved = OtherBlessedModelStrategy().resolve_artifacts(
         None,
@@ -79,10 +82,18 @@ def test_a_model_that_the_canary_refused_is_no_baseline() -> None:
     assert resolve([1, 2], blessed, candidate=2, served=[(7, 1, False)]) == []
 
 
-def test_the_last_word_of_the_canary_counts() -> None:
+def test_a_model_that_the_canary_once_passed_stays_a_baseline() -> None:
+    """It was pushed then; a later refusal, as by a stricter limit, takes nothing back."""
     blessed = {1: True, 2: True, 3: True}
     assert resolve([1, 2, 3], blessed, candidate=3, served=[(8, 2, True), (7, 2, False)]) == [2]
-    assert resolve([1, 2, 3], blessed, candidate=3, served=[(8, 2, False), (7, 2, True)]) == [1]
+    assert resolve([1, 2, 3], blessed, candidate=3, served=[(8, 2, False), (7, 2, True)]) == [2]
+
+
+def test_a_model_that_the_canary_did_not_try_was_not_refused_by_it() -> None:
+    """As in a run whose thresholds were raised for a while, after the model had been pushed."""
+    blessed = {1: True, 2: True}
+    assert resolve([1, 2, 3], blessed, candidate=3, served=[(7, 2, True), (8, 2, None)]) == [2]
+    assert resolve([1, 2, 3], blessed, candidate=3, served=[(8, 2, None)]) == [2]
 
 
 def test_a_model_from_before_there_was_a_canary_is_a_baseline() -> None:

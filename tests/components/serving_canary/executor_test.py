@@ -140,6 +140,8 @@ def test_a_model_that_was_not_blessed_is_not_tried(canary: Canary) -> None:
     assert report["status"] == "skipped"
     assert "the evaluation did not bless the model" in report["reasons"][0]
     assert canary.blessing.get_int_custom_property("blessed") == 0
+    # No verdict: a model that serves since another run must stay the baseline of the next.
+    assert not canary.blessing.has_custom_property("blessed")
 
 
 def test_examples_are_taken_from_all_files_in_turn(canary: Canary) -> None:
