@@ -66,7 +66,9 @@ class OutsideServer:
 
     def metrics(self) -> str:
         """Returns the metrics page."""
-        with urllib.request.urlopen(self.rest + METRICS_PATH, timeout=10) as answer:
+        # Without the proxy that the environment may name: the server is of this machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(self.rest + METRICS_PATH, timeout=10) as answer:
             return str(answer.read().decode("utf-8"))
 
 
@@ -138,7 +140,9 @@ def _command(
     name = f"--model_name={MODEL_NAME}"
     if kind is ServerChoice.DOCKER:
         return [
-            *("docker", "run", "--rm", "--pull=never"),
+            # TensorFlow Serving does not heed SIGTERM as a container's first process, and would
+            # be left behind; an init process ends with it, and the container with that.
+            *("docker", "run", "--rm", "--pull=never", "--init"),
             *(f"--publish=127.0.0.1:{grpc_port}:8500", f"--publish=127.0.0.1:{rest_port}:8501"),
             f"--volume={versions}:/models/{MODEL_NAME}:ro",
             f"--volume={settings}:/settings:ro",

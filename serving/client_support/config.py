@@ -132,11 +132,16 @@ class ClientConfig:
         """REST for http:// and https://, gRPC for the rest."""
         return Transport.REST if self.address.startswith(REST_SCHEMES) else Transport.GRPC
 
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Whether the server is one of this machine, by its address."""
+        return _THIS_MACHINE.fullmatch(self.address) is not None
+
     def _check_token(self, token: str) -> None:
         if not token or not token.isascii() or any(c.isspace() for c in token):
             raise ValueError("bearer_token: ASCII text without spaces is accepted")
         secure = self.tls is not None or self.address.startswith("https://")
-        if not secure and not _THIS_MACHINE.fullmatch(self.address):
+        if not secure and not self.is_of_this_machine:
             raise ValueError(
                 f"bearer_token: would go to {self.address} in clear text; give tls or https://"
             )

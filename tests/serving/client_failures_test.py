@@ -65,6 +65,23 @@ def test_a_server_that_is_slow_to_greet_is_waited_for() -> None:
         assert client.status("m", deadline_seconds=20).available == (3,)
 
 
+def test_a_server_of_this_machine_is_not_asked_for_through_a_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with grpc_server({messages.GET_MODEL_STATUS: serve_status}) as where:
+        port = where.rpartition(":")[2]
+        for address in (where, f"localhost:{port}"):
+            config = ClientConfig(
+                address=address, bearer_token="secret", retry=RetryConfig(attempts=1)
+            )
+            with Client(config) as client:
+                assert client.status("m", deadline_seconds=20).available == (3,)
+
+
 def test_a_refusal_is_not_tried_again() -> None:
     behaviour, calls = flaky(1, grpc.StatusCode.INVALID_ARGUMENT)
     with (
