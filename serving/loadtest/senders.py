@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from serving.client_support.config import ClientConfig
@@ -50,7 +51,8 @@ class RestSender:
         self, config: ClientConfig, url: str, bodies: Sequence[bytes], threads: int
     ) -> None:
         self._largest = config.max_message_bytes
-        self._pool = open_pool(config)
+        # One for each thread: to open others under load would be in the latencies.
+        self._pool = open_pool(replace(config, connections=threads))
         self._url = url
         self._bodies = bodies
         self._waiting: queue.SimpleQueue[tuple[int, float, Done] | None] = queue.SimpleQueue()

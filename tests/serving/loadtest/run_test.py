@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -217,6 +218,28 @@ def test_rest_calls_overlap_and_their_ends_are_told() -> None:
 
     assert result.outcome.tolist() == ["OK", "UNAVAILABLE"] * 5
     assert result.seconds < 1.0
+
+
+def test_rest_opens_no_connection_for_what_those_before_can_carry() -> None:
+    together = threading.Barrier(24)
+    connections: list[int] = []
+
+    def respond(*_: Any) -> tuple[int, bytes]:
+        together.wait(20)
+        return 200, b"{}"
+
+    with http_server(respond, connected=connections.append) as where:
+        sender = RestSender(ClientConfig(address=where, deadline_seconds=20), where, [b""], 24)
+        try:
+            for _ in range(3):
+                ended: queue.SimpleQueue[StatusCode] = queue.SimpleQueue()
+                for _ in range(24):
+                    sender.send(0, 20.0, ended.put)
+                assert {ended.get(timeout=20) for _ in range(24)} == {StatusCode.OK}
+        finally:
+            sender.close()
+
+    assert len(connections) == 24
 
 
 def test_a_rest_call_that_finds_no_thread_ends_at_its_deadline() -> None:
