@@ -19,6 +19,7 @@ _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _CRC_MASK = 0xA282EAD8
 _GZIP_MAGIC = b"\x1f\x8b"
+_LARGEST_INT = 2**63 - 1
 
 
 def serialize(values: Mapping[str, Any]) -> bytes:
@@ -41,6 +42,11 @@ def serialize(values: Mapping[str, Any]) -> bytes:
         if not array.size:
             continue
         feature = example.features.feature[name]
+        if _is_beyond_int64(many, array):
+            raise ValueError(
+                f"feature {name!r}: whole numbers from -2**63 to 2**63 - 1 are accepted, found "
+                f"{value!r}"
+            )
         if array.dtype.kind in "biu":
             feature.int64_list.value.extend(array.astype(np.int64).tolist())
         elif array.dtype.kind == "f":
@@ -55,6 +61,15 @@ def serialize(values: Mapping[str, Any]) -> bytes:
                 f"{value!r}"
             )
     return example.SerializeToString(deterministic=True)
+
+
+def _is_beyond_int64(many: Any, array: np.ndarray) -> bool:
+    """Whether there are whole numbers that numpy has, or has as floats, and an example has not."""
+    if array.dtype.kind == "u":
+        return bool(array.max() > _LARGEST_INT)
+    if array.dtype.kind == "f" and not isinstance(many, np.ndarray):
+        return any(isinstance(one, int) and abs(one) > _LARGEST_INT for one in many)
+    return False
 
 
 def check(serialized: bytes) -> bytes:

@@ -31,7 +31,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         return _read_json(path)
     if path.suffix == PARQUET_SUFFIX:
         return _read_parquet(path)
-    return read_records(path)
+    return _read_tfrecords(path)
 
 
 def inputs_of(rows: Sequence[Row], signature: Signature) -> dict[str, np.ndarray]:
@@ -124,6 +124,19 @@ def _read_json(path: Path) -> Iterator[Row]:
             yield row
 
 
+def _read_tfrecords(path: Path) -> Iterator[Row]:
+    is_first = True
+    try:
+        for record in read_records(path):
+            is_first = False
+            yield record
+    except ValueError as error:
+        if not is_first:
+            raise
+        forms = ", ".join((*JSON_SUFFIXES, PARQUET_SUFFIX))
+        raise ValueError(f"{error}; TFRecord files and {forms} are accepted") from None
+
+
 def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow as pa
     from pyarrow import parquet
@@ -134,3 +147,8 @@ def _read_parquet(path: Path) -> Iterator[Row]:
             yield from batch.to_pylist()
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: not a Parquet file: {error}") from None
+    except OSError as error:
+        # pyarrow says of a damaged column neither an error number nor the file.
+        if error.errno is not None:
+            raise
+        raise ValueError(f"{path}: damaged: {error}") from None

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from serving.client import Client
+from serving.client import Client, ServingError
 from serving.client_support.results import ModelMetadata, ModelTarget, Signature
 from serving.client_support.specifications import metadata_of
 from serving.protocol import messages
@@ -57,6 +57,8 @@ def with_model(folder: Path, signature_name: str) -> ScoreRows:
     signature = model_metadata(folder).signature(signature_name)
     import tensorflow as tf
 
+    from serving.server.versions.failures import reason_of
+
     loaded = tf.saved_model.load(str(folder))
     called = loaded.signatures[signature_name]
 
@@ -64,7 +66,10 @@ def with_model(folder: Path, signature_name: str) -> ScoreRows:
         # The function holds no reference to the model whose variables it reads.
         assert loaded is not None
         inputs = {name: tf.constant(one) for name, one in inputs_of(rows, signature).items()}
-        return {name: one.numpy() for name, one in called(**inputs).items()}
+        try:
+            return {name: one.numpy() for name, one in called(**inputs).items()}
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(reason_of(error.message)) from error
 
     return score
 
@@ -105,8 +110,9 @@ def score_rows(
         concurrency: calls under way at once.
 
     Raises:
-        ValueError: a row cannot be sent, or an output has other rows than the input; says in
+        ValueError: a row cannot be scored, or an output has other rows than the input; says in
             which rows.
+        ServingError: a server refused a call, or did not answer in time; says in which rows.
     """
     if batch_size < 1 or concurrency < 1:
         raise ValueError(
@@ -135,6 +141,9 @@ def _plain_rows(
         outputs = future.result()
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+    except ServingError as error:
+        error.message = f"{where}: {error.message}"
+        raise
     for name, array in outputs.items():
         if array.shape[:1] != (count,):
             raise ValueError(

@@ -120,6 +120,16 @@ def test_what_no_feature_holds_is_refused_by_name(value: Any) -> None:
         serialize({"x": value})
 
 
+@pytest.mark.parametrize("value", [2**63, [1, 2**63], -(2**63) - 1, np.uint64([2**63])])
+def test_a_whole_number_of_more_than_64_bits_does_not_become_another(value: Any) -> None:
+    with pytest.raises(ValueError, match="feature 'x'"):
+        serialize({"x": value})
+    ends = serialize({"x": [-(2**63), 2**63 - 1], "y": np.uint64([2**63 - 1])})
+    features = messages.Example.FromString(ends).features.feature
+    assert list(features["x"].int64_list.value) == [-(2**63), 2**63 - 1]
+    assert list(features["y"].int64_list.value) == [2**63 - 1]
+
+
 def test_bytes_of_an_example_are_checked() -> None:
     assert check(messages.Example().SerializeToString()) == b""
     with pytest.raises(ValueError, match="not a serialized"):

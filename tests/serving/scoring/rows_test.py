@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving.client_support.errors import ServingError, StatusCode
 from serving.client_support.results import Signature, TensorSpec
 from serving.protocol import messages
 from serving.protocol.tf_examples import serialize
@@ -68,6 +69,29 @@ def test_parquet_columns_are_inputs(tmp_path: Path) -> None:
     assert list(read_rows(path)) == [{"a": 1, "b": [1, 2]}, {"a": None, "b": []}]
     path.write_bytes(b"something else")
     with pytest.raises(ValueError, match="not a Parquet file"):
+        list(read_rows(path))
+
+
+def test_a_damaged_column_of_parquet_is_named_with_its_file(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path / "rows.parquet"
+    names = [f"a name, and its number {number}" for number in range(5000)]
+    parquet.write_table(pa.table({"name": names}), path)
+    content = bytearray(path.read_bytes())
+    content[2000:2400] = bytes(byte ^ 0xFF for byte in content[2000:2400])
+    path.write_bytes(content)
+
+    with pytest.raises(ValueError, match=r"rows\.parquet: (damaged|not a Parquet file)"):
+        list(read_rows(path))
+
+
+def test_a_file_of_another_form_is_told_what_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("user_id,item_id\n1,2\n")
+
+    with pytest.raises(ValueError, match=r"rows\.csv: .*; TFRecord files and \.jsonl, .* accepted"):
         list(read_rows(path))
 
 
@@ -227,6 +251,35 @@ def test_a_failure_names_its_rows() -> None:
     rows: list[Row] = [{"x": number} for number in range(10)]
     with pytest.raises(ValueError, match="rows 5 to 6: input 'x': not today"):
         list(score_rows(rows, score, batch_size=2, concurrency=3))
+
+
+def test_what_a_server_refuses_names_its_rows() -> None:
+    def score(rows: list[Row]) -> Mapping[str, np.ndarray]:
+        if rows[0]["x"] == 4:  # type: ignore[index]
+            raise ServingError(StatusCode.INVALID_ARGUMENT, "no such item", attempts=1)
+        return half(rows)
+
+    rows: list[Row] = [{"x": number} for number in range(10)]
+    with pytest.raises(ServingError, match=r"^INVALID_ARGUMENT: rows 5 to 6: no such item$"):
+        list(score_rows(rows, score, batch_size=2, concurrency=3))
+
+
+def test_what_a_model_in_this_process_refuses_names_its_rows(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def score(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        form = {"item_id": tf.io.FixedLenFeature([], tf.int64)}
+        return {"score": tf.io.parse_example(examples, form)["item_id"]}
+
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"score": score})
+    call = with_model(tmp_path / "1", "score")
+    rows: list[Row] = [{"item_id": 3}, {"item_id": 4}, {"user_id": 5}]
+
+    with pytest.raises(ValueError, match=r"^rows 3 to 3: [^\n]*item_id[^\n]* is required"):
+        list(score_rows(rows, call, batch_size=2, concurrency=1))
 
 
 def test_an_output_of_other_rows_is_refused() -> None:
