@@ -114,7 +114,7 @@ class Manager:
         """
         with self._lock:
             model = self._models.get(name)
-            records = [] if model is None else list(model.versions.values())
+            records = [] if model is None else model.reported()
             found = [record.status() for record in records if number in (None, record.number)]
         if not found and number is not None:
             raise ServingError(Code.NOT_FOUND, f"Could not find version {number} of model {name}")
@@ -186,19 +186,17 @@ class Manager:
                     known.source = source
                     models[source.name] = known
                 else:
-                    if known is not None:
-                        self._leaving.append(known)
-                    models[source.name] = ModelRecord(source)
-            self._leaving.extend(left.values())
+                    models[source.name] = ModelRecord(source, replaces=known)
+            for model in left.values():
+                self._leaving.extend(model.with_replaced())
             self._models = models
             self._poll_now.set()
-            ready = self._wait_for(
-                lambda: all(self._serving.get(source.name) for source in sources), seconds
-            )
+            asked = [models[source.name] for source in sources]
+            ready = self._wait_for(lambda: all(model.available() for model in asked), seconds)
+            missing = [model.source.name for model in asked if not model.available()]
         if not ready and self._stop.is_set():
             raise stopping()
         if not ready:
-            missing = [source.name for source in sources if not self._serving.get(source.name)]
             raise ServingError(
                 Code.UNKNOWN, f"Some models did not become available: {{{', '.join(missing)}}}"
             )
@@ -245,7 +243,8 @@ class Manager:
         if self._thread.is_alive():
             self._thread.join(_LAST_LOOK_SECONDS)
         with self._changed:
-            records = [record for model in self._models.values() for record in model.loaded()]
+            models = [each for model in self._models.values() for each in model.with_replaced()]
+            records = [record for model in (*models, *self._leaving) for record in model.loaded()]
             self._serving = {}
         for record in records:
             self._free(record, drain_seconds=0.0)
@@ -273,9 +272,12 @@ class Manager:
     def _look(self) -> None:
         with self._lock:
             models = list(self._models.values())
-            leaving, self._leaving = self._leaving, []
         for model in models:
             self._look_at(model)
+        with self._lock:
+            for model in self._models.values():
+                self._leaving.extend(model.take_replaced())
+            leaving, self._leaving = self._leaving, []
         for model in leaving:
             for record in model.loaded():
                 self._unload(model, record)
@@ -362,18 +364,22 @@ class Manager:
         with self._changed:
             record.move(State.UNLOADING)
             self._publish()
-        labels = (model.source.name, str(record.number))
-        # The name may be that of another model now, whose state is not this one's.
-        is_current = self._models.get(model.source.name, model) is model
-        if is_current:
-            self._metrics.states.put(*labels, value=State.UNLOADING)
+        name = model.source.name
+        # The name and number may be those of a version in another folder now, whose state is not
+        # this one's.
+        current = self._models.get(name, model)
+        others = set() if current is model else set(current.versions)
+        if record.number not in others:
+            self._metrics.states.put(name, str(record.number), value=State.UNLOADING)
         self._free(record, drain_seconds=self._config.drain_seconds)
         with self._lock:
             record.move(State.END)
-            model.forget_old()
-        if is_current:
-            self._metrics.states.drop(*labels)
-        _LOG.info("let go of %s version %d", model.source.name, record.number)
+            forgotten = model.forget_old()
+        for number in {record.number, *forgotten} - others:
+            self._metrics.states.drop(name, str(number))
+        for number in set(forgotten) - others:
+            self._metrics.load_failures.drop(name, str(number))
+        _LOG.info("let go of %s version %d", name, record.number)
 
     def _free(self, record: VersionRecord, *, drain_seconds: float) -> None:
         version, record.version = record.version, None
@@ -389,12 +395,5 @@ class Manager:
 
     def _publish(self) -> None:
         """Replaces the table of serving versions; the lock is held."""
-        self._serving = {
-            name: {
-                record.number: record.version
-                for record in model.versions.values()
-                if record.state is State.AVAILABLE and record.version is not None
-            }
-            for name, model in self._models.items()
-        }
+        self._serving = {name: model.serving() for name, model in self._models.items()}
         self._changed.notify_all()

@@ -85,9 +85,17 @@ class ModelRecord:
         versions: records by number.
     """
 
-    def __init__(self, source: ModelSource):
+    def __init__(self, source: ModelSource, *, replaces: ModelRecord | None = None):
+        """Makes a record without versions.
+
+        Args:
+            source: where the model comes from.
+            replaces: the model of this name in another folder, which serves until a version of
+                this one does.
+        """
         self.source = source
         self.versions: dict[int, VersionRecord] = {}
+        self._replaces = replaces
         self._warned = ""
 
     def is_due(self, number: int, now: float) -> bool:
@@ -101,27 +109,64 @@ class ModelRecord:
         """Returns the versions that hold a model."""
         return [record for record in self.versions.values() if record.version is not None]
 
+    def available(self) -> dict[int, ServedVersion]:
+        """Returns the versions that can be called, by number."""
+        return {
+            record.number: record.version
+            for record in self.versions.values()
+            if record.state is State.AVAILABLE and record.version is not None
+        }
+
+    def serving(self) -> dict[int, ServedVersion]:
+        """Returns the versions that calls go to, by number."""
+        return next((each.available() for each in self.with_replaced() if each.available()), {})
+
+    def reported(self) -> list[VersionRecord]:
+        """Returns the versions whose state is told: also those of a replaced model that serve."""
+        before = [] if self._replaces is None else self._replaces.reported()
+        return [
+            *self.versions.values(),
+            *(
+                record
+                for record in before
+                if record.state is State.AVAILABLE and record.number not in self.versions
+            ),
+        ]
+
+    def with_replaced(self) -> list[ModelRecord]:
+        """Returns this model and those that it replaces, which may still hold versions."""
+        return [self, *(self._replaces.with_replaced() if self._replaces else ())]
+
+    def take_replaced(self) -> list[ModelRecord]:
+        """Returns the models that this one no longer needs, as soon as it serves itself."""
+        if self._replaces is None or not self.available():
+            return []
+        taken, self._replaces = self._replaces.with_replaced(), None
+        return taken
+
     def surplus(self, aspired: set[int]) -> list[VersionRecord]:
         """Returns what is to be unloaded: never all, while nothing aspired is available."""
-        available = {
-            record.number for record in self.versions.values() if record.state is State.AVAILABLE
-        }
+        available = set(self.available())
         if not available & aspired:
             return []
         return [self.versions[number] for number in sorted(available - aspired)]
 
-    def forget_old(self) -> None:
-        """Drops the oldest of the versions that have ended."""
+    def forget_old(self) -> list[int]:
+        """Drops the oldest of the versions that have ended; returns their numbers."""
         ended = [number for number, record in self.versions.items() if record.state is State.END]
-        for number in sorted(ended)[:-_KEPT_ENDED]:
+        oldest = sorted(ended)[:-_KEPT_ENDED]
+        for number in oldest:
             del self.versions[number]
+        return oldest
 
     def kept(self) -> str:
         """Says what goes on serving."""
-        numbers = sorted(record.number for record in self.loaded())
-        if not numbers:
-            return "no version serves"
-        return f"version {', '.join(map(str, numbers))} keeps serving"
+        for model in self.with_replaced():
+            if model.available():
+                numbers = ", ".join(map(str, sorted(model.available())))
+                of = "" if model is self else f" of {model.source.path}"
+                return f"version {numbers}{of} keeps serving"
+        return "no version serves"
 
     def warn_of_missing(self, found: Collection[int]) -> None:
         """Warns of versions that the policy names and that are not among those found."""

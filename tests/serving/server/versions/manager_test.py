@@ -174,6 +174,22 @@ def test_versions_that_ended_are_not_kept_for_ever(managed: Managed) -> None:
     assert max(states(manager)) == 24
 
 
+def test_the_metrics_of_versions_that_failed_are_not_kept_for_ever(managed: Managed) -> None:
+    folder = managed.folder("tiny", 1)
+    manager = managed.start(source(folder), retry_seconds=60)
+    assert manager.wait_until_ready(20)
+    for number in range(2, 24, 2):
+        managed.loader.broken[number] = LoadError(Code.DATA_LOSS, "truncated")
+        for made in (number, number + 1):
+            (folder / str(made)).mkdir()
+            until(lambda wanted=made: states(manager).get(wanted) in ("END", "AVAILABLE"))
+
+    until(lambda: len(states(manager)) <= 17)
+    page = managed.metrics.page()
+    assert 'version="2"' not in page
+    assert ':lengthwise:serving:load_failure_count{model_name="tiny",version="22"} 1' in page
+
+
 def test_what_is_not_there_is_named(managed: Managed) -> None:
     manager = managed.start(source(managed.folder("tiny", 1)))
     assert manager.wait_until_ready(20)

@@ -11,6 +11,7 @@ import pytest
 from serving.server.config import ModelSource, VersionPolicy
 from serving.server.errors import Code, ServingError
 from serving.server.versions.config_watcher import ConfigWatcher
+from serving.server.versions.failures import LoadError
 from serving.server.versions.models_config import read_models_config
 from serving.server.versions.records import State
 from tests.serving.server.versions.managed import (
@@ -97,6 +98,69 @@ def test_a_version_of_another_folder_keeps_its_state_in_the_metrics(managed: Man
     assert manager.wait_for_look(20)
 
     assert managed.metrics.states.value("tiny", "1") == State.AVAILABLE
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_the_old_folder_serves_until_a_version_of_the_new_one_does(
+    managed: Managed, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    old, other = managed.folder("old", 7), managed.folder("other", 1)
+    manager = managed.start(source(old), source(other, "other"))
+    assert manager.wait_until_ready(20)
+    good = manager.acquire("tiny")
+    managed.loader.broken[number] = LoadError(Code.DATA_LOSS, "half copied")
+
+    with pytest.raises(ServingError) as caught:
+        manager.reload([source(managed.folder("new", number)), source(other, "other")], 0.2)
+
+    assert "{tiny}" in caught.value.message
+    assert f"version 7 of {old} keeps serving" in caplog.text
+    # Another model that swaps its versions publishes all of them.
+    managed.folder("other", 2)
+    until(lambda: serving(manager, "other") == [2])
+    assert manager.acquire("tiny") is good
+    assert manager.ready()
+    if number != 7:
+        assert serving(manager) == [7]
+
+    del managed.loader.broken[number]
+    until(lambda: manager.acquire("tiny") is not good)
+    assert manager.acquire("tiny").number == number
+    until(lambda: good.closed)  # type: ignore[attr-defined]
+    assert manager.wait_for_look(20)
+    assert serving(manager) == [number]
+    told = {each: managed.metrics.states.value("tiny", str(each)) for each in (1, 7)}
+    assert told == {1: 0, 7: 0, number: State.AVAILABLE}
+
+
+def test_a_folder_that_is_not_there_takes_no_model_down(managed: Managed) -> None:
+    old = managed.folder("old", 1)
+    manager = managed.start(source(old))
+    assert manager.wait_until_ready(20)
+    good = manager.acquire("tiny")
+
+    with pytest.raises(ServingError):
+        manager.reload([source(managed.root / "mistyped")], 0.2)
+    assert manager.wait_for_look(20)
+    assert manager.acquire("tiny") is good
+    manager.reload([source(old)], 20)
+    assert manager.wait_for_look(20)
+
+    assert serving(manager) == [1]
+    assert good.closed  # type: ignore[attr-defined]
+    manager.close()
+    assert all(version.closed for version in managed.loader.loaded)
+
+
+def test_closing_frees_a_folder_that_was_to_be_replaced(managed: Managed) -> None:
+    manager = managed.start(source(managed.folder("old", 1)))
+    assert manager.wait_until_ready(20)
+    with pytest.raises(ServingError):
+        manager.reload([source(managed.root / "mistyped")], 0.2)
+
+    manager.close()
+
+    assert [version.closed for version in managed.loader.loaded] == [True]
 
 
 def test_reload_changes_the_policy_of_a_model(managed: Managed) -> None:
