@@ -51,6 +51,16 @@ def main(arguments: argparse.Namespace) -> int:
         flush=True,
     )
     code = EXIT_OK
+    watcher = None
+    if arguments.models_config and config.versions.models_config_poll_seconds:
+        # From the start: a file that names a folder that is not there is mended while models load.
+        watcher = ConfigWatcher(
+            Path(arguments.models_config),
+            server.manager,
+            config.versions.models_config_poll_seconds,
+            served=sources,
+        )
+        watcher.start()
     try:
         while not stop.is_set() and not server.manager.wait_until_ready(0.2):
             pass
@@ -58,17 +68,12 @@ def main(arguments: argparse.Namespace) -> int:
             server.manager.check_labels()
             if arguments.ready_file:
                 _write_ready(Path(arguments.ready_file), ports.grpc, ports.rest)
-            poll_seconds = config.versions.models_config_poll_seconds
-            if arguments.models_config and poll_seconds:
-                path = Path(arguments.models_config)
-                watcher = ConfigWatcher(path, server.manager, poll_seconds)
-                watcher.start()
-                stop.wait()
-                watcher.close()
         stop.wait()
     except ServingError as error:
         print(f"lengthwise: {error.message}", file=sys.stderr)
         code = EXIT_BAD_INPUT
+    if watcher is not None:
+        watcher.close()
     if not server.stop() and code == EXIT_OK:
         code = EXIT_FAULT
     if not server.at_rest:

@@ -52,7 +52,8 @@ def test_it_serves_until_it_is_told_to_stop_and_answers_the_call_under_way(tmp_p
     write_version(tmp_path / "ranker", 4)
     ready, token, models = (tmp_path / name for name in ("ready.json", "token", "models.config"))
     token.write_text("a-secret")
-    models.write_text(models_config(tmp_path / "ranker", "ranker"))
+    # A folder that is mistyped at first.
+    models.write_text(models_config(tmp_path / "rankr", "ranker"))
     command = [
         *(sys.executable, "-m", "pipeline.cli", "serve", "--models-config", str(models)),
         *("--set", "versions.models_config_poll_seconds=0.2"),
@@ -67,6 +68,12 @@ def test_it_serves_until_it_is_told_to_stop_and_answers_the_call_under_way(tmp_p
     ) as process:
         try:
             end = time.monotonic() + _START_SECONDS
+            assert process.stderr is not None
+            warning = process.stderr.readline()
+            while "rankr" not in warning:
+                assert process.poll() is None
+                warning = process.stderr.readline()
+            models.write_text(models_config(tmp_path / "ranker", "ranker"))
             while not ready.is_file():
                 assert process.poll() is None
                 assert time.monotonic() < end

@@ -205,7 +205,7 @@ def test_stopping_ends_the_wait_for_new_models(
     assert manager.wait_until_ready(20)
     file = tmp_path / "models.config"
     file.write_text(models_config(("none", managed.root / "none")))
-    watcher = ConfigWatcher(file, manager, 600)
+    watcher = ConfigWatcher(file, manager, 600, served=())
     with futures.ThreadPoolExecutor(2) as pool:
         asked = pool.submit(manager.reload, [source(managed.root / "none", "none")], 600)
         until(lambda: manager.knows("none"))
@@ -249,9 +249,10 @@ def test_a_changed_models_config_is_served(managed: Managed, tmp_path: Path) -> 
     first, second = managed.folder("a", 1), managed.folder("b", 3)
     file = tmp_path / "models.config"
     file.write_text(models_config(("a", first)))
-    manager = managed.start(*read_models_config(file))
+    models = read_models_config(file)
+    manager = managed.start(*models)
     assert manager.wait_until_ready(20)
-    watcher = ConfigWatcher(file, manager, 0.02)
+    watcher = ConfigWatcher(file, manager, 0.02, served=models)
     watcher.start()
 
     file.write_text(models_config(("b", second)))
@@ -280,9 +281,10 @@ def test_a_models_config_that_cannot_be_served_changes_nothing_and_is_told_once(
     folder = managed.folder("a", 1)
     file = tmp_path / "models.config"
     file.write_text(models_config(("a", folder)))
-    manager = managed.start(*read_models_config(file))
+    models = read_models_config(file)
+    manager = managed.start(*models)
     assert manager.wait_until_ready(20)
-    watcher = ConfigWatcher(file, manager, 1.0)
+    watcher = ConfigWatcher(file, manager, 1.0, served=models)
     watcher.look()
 
     file.unlink()
@@ -298,3 +300,28 @@ def test_a_models_config_that_cannot_be_served_changes_nothing_and_is_told_once(
     watcher.look()
     # The old folder serves until the new one does.
     until(lambda: manager.acquire("a").number == 5)
+
+
+def test_a_models_config_that_is_taken_back_is_served_again(
+    managed: Managed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "models.config"
+    good, bad = (models_config((name, managed.root / name)) for name in ("a", "missing"))
+    managed.folder("a", 1)
+    file.write_text(good)
+    models = read_models_config(file)
+    manager = managed.start(*models)
+    assert manager.wait_until_ready(20)
+    watcher = ConfigWatcher(file, manager, 0.1, served=models)
+
+    for _ in range(2):
+        file.write_text(bad)
+        watcher.look()
+        until(lambda: not manager.serves("a"))
+        file.write_text(good)
+        watcher.look()
+        assert manager.acquire("a").number == 1
+
+    told = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(told) == 2
+    assert all("{missing}" in each for each in told)
