@@ -15,7 +15,7 @@ from tensorflow_model_analysis.proto import (
 )
 
 from components.config import MetricName
-from components.evaluation.metrics import CHECKED_PREFIX, REPORTED
+from components.evaluation.metrics import CHECKED_PREFIX, INVALID_SCORES, REPORTED
 
 Metrics = dict[str, float | int | None]
 
@@ -52,11 +52,13 @@ def read_refusals(evaluation_uri: str | Path) -> list[str]:
     sentences: list[str] = []
     validations = {slice_name(one.slice_key): one for one in result.metric_validations_per_slice}
     for name, validation in sorted(validations.items(), key=_slice_order):
-        examples = (metrics["slices"].get(name) if name else metrics["overall"]) or {}
+        values = (metrics["slices"].get(name) if name else metrics["overall"]) or {}
         where = f"in {name}" if name else "overall"
-        count = examples.get(MetricName.EXAMPLE_COUNT.value)
+        count = values.get(MetricName.EXAMPLE_COUNT.value)
         size = f" ({count:,} examples)" if count is not None else ""
-        sentences.extend(_sentence(failure, f"{where}{size}") for failure in validation.failures)
+        sentences.extend(
+            _sentence(failure, f"{where}{size}", values) for failure in validation.failures
+        )
     for spec in result.missing_slices:
         keys = ", ".join(spec.feature_keys)
         sentences.append(f"no example to slice by {keys}" if keys else "there are no examples")
@@ -79,37 +81,48 @@ def _values(record: metrics_for_slice_pb2.MetricsForSlice, *, baseline: bool) ->
             if math.isnan(number):
                 values[name] = None
             else:
-                whole = name in (MetricName.EXAMPLE_COUNT.value, "invalid_scores")
+                whole = name in (MetricName.EXAMPLE_COUNT.value, INVALID_SCORES)
                 values[name] = int(number) if whole else number
     return {name: values[name] for name in REPORTED if name in values}
 
 
-def _sentence(failure: validation_result_pb2.ValidationFailure, where: str) -> str:
+def _sentence(failure: validation_result_pb2.ValidationFailure, where: str, values: Metrics) -> str:
     name = failure.metric_key.name.removeprefix(CHECKED_PREFIX)
     value = failure.metric_value.double_value.value
     threshold = failure.metric_threshold
     if failure.message.strip():
         return f"{name} {where}: {failure.message.strip()}"
     if math.isnan(value):
+        if threshold.HasField("change_threshold") and values.get(name) is not None:
+            return f"{name} {where} cannot be compared: it is undefined for the last blessed model"
         return f"{name} {where} is undefined"
     if threshold.HasField("change_threshold"):
         higher = config_pb2.MetricDirection.HIGHER_IS_BETTER
         verb = "fell" if threshold.change_threshold.direction == higher else "rose"
-        limit = abs(threshold.change_threshold.absolute.value)
+        change, limit = _figures(abs(value), abs(threshold.change_threshold.absolute.value))
         return (
-            f"{name} {where} {verb} by {_figure(abs(value))} against the last blessed model, "
-            f"more than {_figure(limit)}"
+            f"{name} {where} {verb} by {change} against the last blessed model, more than {limit}"
         )
     bounds = threshold.value_threshold
-    if name == "invalid_scores":
+    if name == INVALID_SCORES:
         return f"{_figure(value)} scores {where} are no probabilities"
     if bounds.HasField("lower_bound") and value < bounds.lower_bound.value:
-        return f"{name} {_figure(value)} {where} is below {_figure(bounds.lower_bound.value)}"
-    return f"{name} {_figure(value)} {where} is above {_figure(bounds.upper_bound.value)}"
+        found, limit = _figures(value, bounds.lower_bound.value)
+        return f"{name} {found} {where} is below {limit}"
+    found, limit = _figures(value, bounds.upper_bound.value)
+    return f"{name} {found} {where} is above {limit}"
 
 
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.4g}"
+def _figures(value: float, limit: float) -> tuple[str, str]:
+    """Writes two numbers that differ with as many digits as it takes to see it."""
+    digits = 4
+    while (texts := (_figure(value, digits), _figure(limit, digits)))[0] == texts[1]:
+        digits += 1
+    return texts
+
+
+def _figure(value: float, digits: int = 4) -> str:
+    return f"{value:,.0f}" if value.is_integer() and abs(value) >= 1 else f"{value:.{digits}g}"
 
 
 def _slice_value(key: metrics_for_slice_pb2.SingleSliceKey) -> str:

@@ -225,6 +225,55 @@ def test_without_a_blessed_model_there_is_nothing_to_fall_behind(evaluation: Eva
     assert results.read_metrics(uri, baseline=True) == {"overall": {}, "slices": {}}
 
 
+def test_a_baseline_that_cannot_score_is_what_a_refusal_names(evaluation: Evaluation) -> None:
+    config = EvaluationConfig(
+        thresholds={},
+        slice_thresholds={},
+        min_slice_size=100,
+        max_worsening={MetricName.AUC: 0.005},
+        slice_max_worsening={MetricName.AUC: 0.005},
+    )
+
+    uri, blessed = evaluation.run(config, model="better", baseline="broken")
+
+    assert not blessed
+    without = "cannot be compared: it is undefined for the last blessed model"
+    assert results.read_refusals(uri)[0] == f"auc overall (728 examples) {without}"
+    assert f"auc in length_bucket:0-9 (300 examples) {without}" in results.read_refusals(uri)
+
+
+def test_a_near_miss_is_told_apart_from_its_bound(evaluation: Evaluation) -> None:
+    auc = metrics.auc(evaluation.columns["label"], evaluation.columns["score"])
+    bound = round(auc + 5e-6, 5)
+    config = EvaluationConfig(
+        thresholds={MetricName.AUC: Bounds(min=bound)}, slice_thresholds={}, max_worsening={}
+    )
+
+    uri, blessed = evaluation.run(config)
+
+    assert not blessed
+    [refusal] = results.read_refusals(uri)
+    found, _, limit = refusal.removeprefix("auc ").partition(" overall (728 examples) is below ")
+    assert float(limit) == pytest.approx(bound, abs=1e-6)
+    assert auc - 1e-5 < float(found) < float(limit)
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "texts"),
+    [
+        (0.54997, 0.55, ("0.54997", "0.55")),
+        (0.7, 0.55, ("0.7", "0.55")),
+        (999.0, 1000.0, ("999", "1,000")),
+        (0.0050000001, 0.005, ("0.0050000001", "0.005")),
+        (0.8, float("inf"), ("0.8", "inf")),
+    ],
+)
+def test_figures_have_the_digits_that_tell_them_apart(
+    value: float, limit: float, texts: tuple[str, str]
+) -> None:
+    assert results._figures(value, limit) == texts
+
+
 @pytest.mark.parametrize("baseline", [None, "score"])
 def test_scores_that_are_no_probabilities_refuse_a_model(
     evaluation: Evaluation, baseline: str | None
