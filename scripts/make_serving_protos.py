@@ -37,8 +37,10 @@ API_MODULES = (
     "tensorflow_serving.apis.get_model_metadata_pb2",
     "tensorflow_serving.apis.get_model_status_pb2",
     "tensorflow_serving.apis.model_management_pb2",
+    "tensorflow_serving.apis.logging_pb2",
     "tensorflow.core.protobuf.saved_model_pb2",
 )
+WARMUP = "tensorflow_serving.apis.prediction_log_pb2"
 MONITORING = "tensorflow_serving/config/monitoring_config_pb2.py"
 BATCHING = "tensorflow_serving/servables/tensorflow/session_bundle_config_pb2.py"
 WRAPPERS = "google/protobuf/wrappers.proto"
@@ -54,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in API_MODULES:
         _collect(importlib.import_module(name).DESCRIPTOR, files)
     for added in (
+        _without_session_runs(importlib.import_module(WARMUP).DESCRIPTOR),
         _from_wheel(arguments.wheels, "tensorflow_serving_config", MONITORING),
         _batching_only(_from_wheel(arguments.wheels, "min_tfs_client", BATCHING)),
     ):
@@ -76,7 +79,8 @@ def _header() -> str:
         "# Descriptors of Apache-2.0 .proto files of tensorflow/tensorflow, tensorflow/serving\n"
         f"# and protobuf (BSD-3-Clause), as in {versions};\n"
         "# monitoring_config.proto as in tensorflow-serving-config 0.0.2;\n"
-        "# BatchingParameters of session_bundle_config.proto as in min-tfs-client 1.0.2.\n"
+        "# BatchingParameters of session_bundle_config.proto as in min-tfs-client 1.0.2;\n"
+        "# prediction_log.proto without SessionRunLog.\n"
     )
 
 
@@ -89,6 +93,22 @@ def _collect(descriptor: Any, files: dict[str, descriptor_pb2.FileDescriptorProt
     copied = descriptor_pb2.FileDescriptorProto()
     descriptor.CopyToProto(copied)
     files[descriptor.name] = copied
+
+
+def _without_session_runs(descriptor: Any) -> descriptor_pb2.FileDescriptorProto:
+    """Leaves out requests for a session, whose settings would bring in half of TensorFlow."""
+    file = descriptor_pb2.FileDescriptorProto()
+    descriptor.CopyToProto(file)
+    kept = [one for one in file.message_type if one.name != "SessionRunLog"]
+    (log,) = (one for one in kept if one.name == "PredictionLog")
+    fields = [one for one in log.field if one.name != "session_run_log"]
+    del log.field[:], file.message_type[:]
+    log.field.extend(fields)
+    file.message_type.extend(kept)
+    file.dependency[:] = [
+        one for one in file.dependency if not one.endswith("session_service.proto")
+    ]
+    return file
 
 
 def _from_wheel(folder: Path, package: str, module: str) -> descriptor_pb2.FileDescriptorProto:

@@ -22,8 +22,9 @@ class BatchingFileConfig:
 
     Attributes:
         enabled: whether requests are merged at all.
-        max_batch_size: rows of a merged batch at most. A ``rank`` row is a user with all its
-            candidates.
+        max_batch_size: rows of a merged batch at most; a request with more is refused as
+            INVALID_ARGUMENT, and a version with such a warm-up request is not loaded. A ``rank``
+            row is a user with all its candidates.
         batch_timeout_micros: microseconds that a request waits for others at most.
         max_enqueued_batches: batches that wait at most; a request above is refused as
             UNAVAILABLE, and a client that heeds that comes back later.
@@ -100,7 +101,7 @@ class FlagsConfig:
         model_config_poll_wait_seconds: seconds between looks at ``models.config``.
         rest_api_timeout_ms: milliseconds after which a REST call is given up.
         max_message_mib: largest gRPC message in MiB, which bounds a request; the server's own
-            bound is 2 GiB.
+            bound is 2 GiB, and so less than that is accepted.
     """
 
     __pydantic_config__ = STRICT
@@ -123,6 +124,9 @@ class FlagsConfig:
         ):
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} {getattr(self, name)}: at least {lowest} is accepted")
+        if self.max_message_mib >= 2048:
+            # In bytes it would not fit the server's 32 bits, which then takes any size.
+            raise ValueError(f"max_message_mib {self.max_message_mib}: below 2048 is accepted")
 
 
 @dataclass(frozen=True, kw_only=True)

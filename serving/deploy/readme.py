@@ -77,12 +77,14 @@ that is in use can still only move to a version that is loaded: serve both, wait
 
 """)
 
-_BATCHING_ROW = "| `config/batching.config` | how requests are merged |\n"
+_BATCHING_ROW = (
+    "| `config/batching.config` | how requests are merged; one of more than {} rows is refused |\n"
+)
 
 
 def readme(config: DeployConfig, model_dir: str) -> str:
     """Writes how to run a deployment; ``model_dir`` is the model's folder on the host."""
-    flags = config.flags
+    flags, batching = config.flags, config.batching
     return (
         _TEXT.substitute(
             name=config.name,
@@ -101,7 +103,7 @@ def readme(config: DeployConfig, model_dir: str) -> str:
             poll=flags.file_system_poll_wait_seconds,
             rest_timeout=flags.rest_api_timeout_ms,
             max_message=flags.max_message_mib,
-            batching_row=_BATCHING_ROW if config.batching.enabled else "",
+            batching_row=_BATCHING_ROW.format(batching.max_batch_size) if batching.enabled else "",
         ).rstrip()
         + "\n"
     )

@@ -22,6 +22,7 @@ from serving.deploy.config import DeployConfig
 from serving.deploy.files import compose, kubernetes, server_files, to_yaml
 from serving.deploy.readme import readme
 from serving.protocol import messages
+from serving.protocol.tf_examples import read_records
 from serving.server.versions.folders import find_versions
 
 RECORD = "deployment.json"
@@ -43,13 +44,13 @@ class ModelVersion:
         version: its number.
         signatures: names of its signatures.
         tensorflow_version: TensorFlow that wrote it.
-        warmup: whether it brings warm-up requests.
+        warmup_rows: rows of its largest warm-up request; None if it brings no such requests.
     """
 
     version: int
     signatures: tuple[str, ...]
     tensorflow_version: str
-    warmup: bool
+    warmup_rows: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,17 @@ def check_model(model_dir: Path, config: DeployConfig) -> tuple[ModelVersion, ..
             raise DeployError(
                 f"labels.{label} {version}: not among the versions served, {_listed(numbers)}"
             )
-    return tuple(read_version(found[one]) for one in numbers)
+    served = tuple(read_version(found[one]) for one in numbers)
+    largest = config.batching.max_batch_size
+    for one in served:
+        if config.batching.enabled and (one.warmup_rows or 0) > largest:
+            raise DeployError(
+                f"batching.max_batch_size {largest}: version {one.version} has a warm-up request "
+                f"of {one.warmup_rows} rows, which would be refused, and so the version not be "
+                f"loaded; at least {one.warmup_rows} is accepted, or a model whose "
+                "canary.batch_sizes are smaller"
+            )
+    return served
 
 
 def version_folders(model_dir: Path) -> dict[int, Path]:
@@ -168,8 +179,32 @@ def read_version(folder: Path) -> ModelVersion:
         version=int(folder.name),
         signatures=tuple(signatures),
         tensorflow_version=graphs[0].meta_info_def.tensorflow_version,
-        warmup=(folder / WARMUP).is_file(),
+        warmup_rows=_warmup_rows(folder / WARMUP),
     )
+
+
+def _warmup_rows(path: Path) -> int | None:
+    if not path.is_file():
+        return None
+    try:
+        logs = [messages.PredictionLog.FromString(record) for record in read_records(path)]
+    except (OSError, ValueError, DecodeError) as error:
+        raise DeployError(f"{path}: cannot be read as warm-up requests: {error}") from None
+    return max((_rows(log) for log in logs), default=0)
+
+
+def _rows(log: Any) -> int:
+    """Rows of a logged request, as the server's batching counts them."""
+    kind = log.WhichOneof("log_type")
+    if kind == "predict_log":
+        shapes = [one.tensor_shape.dim for one in log.predict_log.request.inputs.values()]
+        return max((shape[0].size for shape in shapes if shape), default=0)
+    if kind in ("classify_log", "regress_log", "multi_inference_log"):
+        examples = getattr(log, kind).request.input
+        return max(
+            len(examples.example_list.examples), len(examples.example_list_with_context.examples)
+        )
+    return 0
 
 
 def _warnings(served: tuple[ModelVersion, ...], config: DeployConfig) -> list[str]:
@@ -182,7 +217,7 @@ def _warnings(served: tuple[ModelVersion, ...], config: DeployConfig) -> list[st
                 f"version {one.version} was written by TensorFlow {one.tensorflow_version}, newer "
                 f"than {config.image}, which may lack an operation of it"
             )
-        if not one.warmup:
+        if one.warmup_rows is None:
             found.append(f"version {one.version} has no {WARMUP}: its first calls will be slow")
     return found
 

@@ -60,6 +60,7 @@ ModelServerConfig = _message("tensorflow.serving.ModelServerConfig")
 SavedModel = _message("tensorflow.SavedModel")
 BatchingParameters = _message("tensorflow.serving.BatchingParameters")
 MonitoringConfig = _message("tensorflow.serving.MonitoringConfig")
+PredictionLog = _message("tensorflow.serving.PredictionLog")
 
 # Numbers by name.
 DATA_TYPES = _enum("tensorflow.DataType")

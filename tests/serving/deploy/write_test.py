@@ -13,7 +13,7 @@ from google.protobuf import text_format
 
 from schemas.loading import ConfigError, build
 from serving.deploy.config import IMAGE, BatchingFileConfig, DeployConfig
-from serving.deploy.write import DeployError, check_model, write_deployment
+from serving.deploy.write import WARMUP, DeployError, check_model, write_deployment
 from serving.protocol import messages
 from serving.server.config import VersionPolicy
 
@@ -342,6 +342,30 @@ def test_what_may_be_a_mistake_is_a_warning(tmp_path: Path) -> None:
     assert "warmup" in written.warnings[1]
 
 
+def test_a_warm_up_request_that_batching_would_refuse_is_refused(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    predict, classify = messages.PredictionLog(), messages.PredictionLog()
+    for size in (24, 3):
+        predict.predict_log.request.inputs["examples"].tensor_shape.dim.add().size = size
+    for _ in range(33):
+        classify.classify_log.request.input.example_list.examples.add()
+    folder = write_version(tmp_path / "m", "1")
+    with tf.io.TFRecordWriter(str(folder / WARMUP)) as writer:
+        for log in (predict, classify):
+            writer.write(log.SerializeToString())
+
+    with pytest.raises(DeployError, match=r"max_batch_size 32: version 1 .* of 33 rows"):
+        check_model(tmp_path / "m", settings(batching={"max_batch_size": 32}))
+
+    assert check_model(tmp_path / "m", settings())[0].warmup_rows == 33
+    off = settings(batching={"max_batch_size": 32, "enabled": False})
+    assert check_model(tmp_path / "m", off)[0].warmup_rows == 33
+    (folder / WARMUP).write_bytes(b"not records")
+    with pytest.raises(DeployError, match=r"tf_serving_warmup_requests: cannot be read"):
+        check_model(tmp_path / "m", settings())
+
+
 def test_a_good_model_has_no_warning(model_dir: Path, tmp_path: Path) -> None:
     assert write_deployment(model_dir, tmp_path / "out", settings()).warnings == ()
 
@@ -356,6 +380,7 @@ def test_a_good_model_has_no_warning(model_dir: Path, tmp_path: Path) -> None:
         ({"image": "localhost:5000/serving"}, "a tag is expected"),
         ({"image": "tensorflow/serving:latest"}, "a tag that stays"),
         ({"grpc_port": 80}, "grpc_port 80"),
+        ({"flags": {"max_message_mib": 2048}}, "max_message_mib 2048"),
         ({"rest_port": 8500}, "two ports"),
         ({"labels": {"": 1}}, "empty label"),
         ({"labels": {"stable": 2}, "versions": {"specific": [1]}}, "labels.stable 2"),

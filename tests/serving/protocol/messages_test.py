@@ -14,8 +14,9 @@ from google.protobuf import text_format
 from serving.protocol import messages
 
 ROOT = Path(__file__).resolve().parents[3]
-# Files that tensorflow-serving-api does not ship.
+# Files that tensorflow-serving-api does not ship, or that are cut.
 ADDED = {
+    "tensorflow_serving/apis/prediction_log.proto",
     "tensorflow_serving/config/monitoring_config.proto",
     "tensorflow_serving/servables/tensorflow/session_bundle_config.proto",
 }
@@ -46,7 +47,9 @@ def test_every_file_is_equal_to_that_of_the_installed_packages() -> None:
     from google.protobuf import descriptor_pb2, descriptor_pool
 
     # What these depend on is loaded with them.
-    for module in ("get_model_metadata", "get_model_status", "inference", "model_management"):
+    for module in (
+        "get_model_metadata", "get_model_status", "inference", "model_management", "logging"
+    ):  # fmt: skip
         importlib.import_module(f"tensorflow_serving.apis.{module}_pb2")
     importlib.import_module("tensorflow_serving.apis.predict_pb2")
     importlib.import_module("tensorflow.core.protobuf.saved_model_pb2")
@@ -56,6 +59,16 @@ def test_every_file_is_equal_to_that_of_the_installed_packages() -> None:
         installed = descriptor_pb2.FileDescriptorProto()
         descriptor_pool.Default().FindFileByName(file.name).CopyToProto(installed)
         assert file == installed, file.name
+
+
+def test_logged_requests_are_read_as_by_the_installed_package() -> None:
+    prediction_log_pb2 = importlib.import_module("tensorflow_serving.apis.prediction_log_pb2")
+    theirs = prediction_log_pb2.PredictionLog()
+    for log in (theirs.predict_log, theirs.classify_log, theirs.multi_inference_log):
+        log.SetInParent()
+        ours = messages.PredictionLog.FromString(theirs.SerializeToString())
+        assert ours.WhichOneof("log_type") == theirs.WhichOneof("log_type")
+        assert ours.SerializeToString() == theirs.SerializeToString()
 
 
 def test_the_methods_are_those_of_the_installed_stubs() -> None:
