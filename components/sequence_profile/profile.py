@@ -116,6 +116,12 @@ class ProfileCounts:
         counts.positives = int(np.sum(labels == 1))
         return counts
 
+    @property
+    def size(self) -> int:
+        """Distinct values that are counted, which is what a merge has to read."""
+        counts = (self.lengths, self.total_lengths, self.densities, self.items)
+        return sum(len(one.values) for one in counts)
+
     def merge(self, *others: ProfileCounts) -> ProfileCounts:
         """Returns the counts of this and all others together."""
         merged = ProfileCounts()

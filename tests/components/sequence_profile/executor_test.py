@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 
 from components import artifacts
 from components.sequence_profile import component, executor
+from components.sequence_profile.profile import ProfileCounts
 from schemas.profile import PROFILE_FILE, SequenceProfile
 
 COLUMNS: dict[str, list[Any]] = {
@@ -66,6 +68,32 @@ def test_executor_profiles_the_train_split(
     assert profile.density_bucket_shares == pytest.approx({"0-1": 1 / 6, "2+": 5 / 6})
     assert profile.label_mean == pytest.approx(1 / 3)
     assert [path.name for path in (tmp_path / "profile").iterdir()] == [PROFILE_FILE]
+
+
+def test_many_items_are_not_read_again_for_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    merge = ProfileCounts.merge
+
+    def count(self: ProfileCounts, *others: ProfileCounts) -> ProfileCounts:
+        read.append(sum(len(one.items.values) for one in (self, *others)))
+        return merge(self, *others)
+
+    monkeypatch.setattr(ProfileCounts, "merge", count)
+    combine = executor.ProfileCombineFn()
+    batches, rows = 256, 8
+    accumulator = combine.create_accumulator()
+    for start in range(0, batches * rows, rows):
+        ones = np.ones(rows, np.int64)
+        items = np.arange(start, start + rows, dtype=np.uint64)
+        batch = ProfileCounts.of(
+            lengths=ones, total_lengths=ones, densities=ones, items=items, labels=ones
+        )
+        accumulator = combine.add_input(accumulator, batch)
+    merged = combine.extract_output(combine.merge_accumulators([accumulator, []]))
+
+    assert len(merged.items.values) == merged.lengths.total == batches * rows
+    # Each item is read once for every doubling, not once for every batch.
+    assert sum(read) < batches * rows * 12
 
 
 def test_executor_names_a_missing_feature(
