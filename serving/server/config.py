@@ -150,7 +150,8 @@ class BatchingConfig:
             only requests that came while another batch ran are merged.
         parallel_batches: TensorFlow calls under way at once for each signature.
         bypass_rows: a request of at least so many rows runs at once, by itself.
-        bypass_bytes: so does one whose inputs are at least so large.
+        bypass_bytes: so does one whose inputs are at least so large. A text counts 8 bytes, since
+            merging does not copy it.
         pad_variable_length_inputs: also merge requests that differ in inner lengths, the shorter
             ones padded with zeros or empty strings, as TensorFlow Serving's option of this name
             does with the tensor's first value. Only right for a signature that is told the

@@ -102,7 +102,7 @@ def classifications(outputs: Arrays, rows: int) -> classification_pb2.Classifica
         for column in range(width):
             found = added.add()
             if labels:
-                found.label = labels[row][column]
+                found.label = _text(labels[row][column])
             if values:
                 found.score = values[row][column]
     return result
@@ -126,6 +126,13 @@ def regressions(outputs: Arrays, rows: int) -> regression_pb2.RegressionResult:
     for value in values.ravel().tolist():
         result.regressions.add().value = value
     return result
+
+
+def _text(label: bytes) -> str:
+    try:
+        return label.decode("utf-8")
+    except UnicodeDecodeError:
+        raise invalid(f"{CLASSES}: labels of UTF-8 are expected, found other bytes") from None
 
 
 def _precondition(message: str) -> ServingError:

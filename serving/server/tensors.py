@@ -96,16 +96,16 @@ def to_array(proto: tensor_pb2.TensorProto, name: str, max_bytes: int) -> np.nda
 
 def fill_proto(array: np.ndarray, number: int, proto: tensor_pb2.TensorProto) -> None:
     """Writes an array of TensorFlow type ``number`` into an empty ``proto``."""
+    entry = _BY_DTYPE.get(array.dtype)
+    if entry is None and number != types_pb2.DT_STRING:
+        proto.CopyFrom(tf.make_tensor_proto(array))
+        return
     proto.dtype = number
     dimensions = proto.tensor_shape.dim
     for size in array.shape:
         dimensions.add().size = size
-    if number == types_pb2.DT_STRING:
-        proto.string_val.extend(array.ravel().tolist())
-        return
-    entry = _BY_DTYPE.get(array.dtype)
     if entry is None:
-        proto.MergeFrom(tf.make_tensor_proto(array))
+        proto.string_val.extend(array.ravel().tolist())
         return
     flat = array.ravel()
     if number in _BITS:

@@ -50,6 +50,18 @@ class _Tiny(tf.Module):
     def total(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"sum": tf.reduce_sum(x)}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def lone(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        total = tf.reduce_sum(x) * self.factor
+        return {
+            "text": tf.strings.as_string(total, precision=1),
+            "half": tf.cast(total, "bfloat16"),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def turned(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.complex(x, x * self.factor)}
+
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.bool, name="flags")])
     def flags(self, flags: tf.Tensor) -> dict[str, tf.Tensor]:
         return {
@@ -85,7 +97,8 @@ def write_version(folder: Path, number: int, factor: float = 2.0) -> Path:
 
     Signatures: ``serving_default`` x -> y = factor * x; ``shift`` x -> y = x + 1000; ``positive``
     like the first but refuses negative x; ``mixed``; ``total``, whose output is one number for
-    all rows; ``flags`` of many types; ``classify``, ``classify_scores``, ``regress``, and
+    all rows; ``lone``, a text and a number without a shape; ``turned``, complex numbers;
+    ``flags`` of many types; ``classify``, ``classify_scores``, ``regress``, and
     ``regress_wide``, whose output is no regression.
     """
     staged = folder / f".staging-{number}"
@@ -100,6 +113,8 @@ def write_version(folder: Path, number: int, factor: float = 2.0) -> Path:
             "positive": tiny.positive,
             "mixed": tiny.mixed,
             "total": tiny.total,
+            "lone": tiny.lone,
+            "turned": tiny.turned,
             "flags": tiny.flags,
             "classify": tiny.classify,
             "classify_scores": tiny.classify_scores,

@@ -244,14 +244,18 @@ def _plain(name: str, array: np.ndarray) -> Any:
     """Returns an output as what the JSON writer takes."""
     if array.dtype == np.object_:
         return _strings(name, array.tolist())
+    if array.dtype.kind == "c":
+        raise invalid(
+            f"Tensor name: {name} Failed to write JSON value for tensor type: {array.dtype}"
+        )
+    if array.dtype.kind not in "biuf":
+        # bfloat16 and its like.
+        array = array.astype(np.float32)
     if array.ndim == 0:
         return array[()]
-    if array.dtype.kind in "biuf" and array.dtype.itemsize > 1 and array.dtype.isnative:
+    if array.dtype.itemsize > 1 and array.dtype.isnative:
         return np.ascontiguousarray(array)
-    if array.dtype.kind in "biu":
-        return array.tolist()
-    # bfloat16 and its like.
-    return array.astype(np.float32)
+    return array.tolist()
 
 
 def _strings(name: str, value: Any) -> Any:

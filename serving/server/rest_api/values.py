@@ -145,9 +145,9 @@ def _bytes(value: Any) -> bytes:
         return value.encode("utf-8")
     if not _is_b64(value):
         raise _wrong_type(value, types_pb2.DT_STRING)
-    text = value[_B64]
+    # Many tools break lines; padding may be left out.
+    text = "".join(value[_B64].split())
     try:
-        # Padding may be left out.
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise invalid(f"Unable to base64 decode {_quote(text)}") from None

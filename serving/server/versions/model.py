@@ -98,15 +98,20 @@ class Model:
             raise ServingError(Code.INVALID_ARGUMENT, reason_of(text)) from error
         except (TypeError, ValueError) as error:
             raise ServingError(Code.INVALID_ARGUMENT, reason_of(str(error))) from error
-        return dict(zip(signature.outputs, values, strict=True))
+        return dict(zip(signature.outputs, map(_as_array, values), strict=True))
 
     def close(self) -> None:
         """Frees the model; it must not be run any more."""
         self._calls = {}
         self._sessions.close(self._opened)
 
-    def _make_call(self, signature: Signature) -> Callable[..., list[np.ndarray]]:
+    def _make_call(self, signature: Signature) -> Callable[..., list[np.ndarray | bytes]]:
         return self._opened.session.make_callable(
             [spec.tensor for spec in signature.outputs.values()],
             feed_list=[spec.tensor for spec in signature.inputs.values()],
         )
+
+
+def _as_array(value: np.ndarray | bytes) -> np.ndarray:
+    # A text without a shape comes as bytes, everything else as an array or a number of numpy.
+    return np.array(value, np.object_) if isinstance(value, bytes) else value

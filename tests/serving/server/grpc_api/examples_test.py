@@ -45,6 +45,13 @@ def test_scores_of_another_type_are_refused(dtype: type) -> None:
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
+def test_labels_that_are_no_text_are_refused() -> None:
+    with pytest.raises(ServingError, match="classes: labels of UTF-8") as caught:
+        classifications({"classes": np.array([[b"yes", b"\xff"]], np.object_)}, 1)
+
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
 def test_classify_without_labels_gives_scores_alone(server: Running) -> None:
     response = server.prediction.Classify(classify_request("classify_scores", 0.25), timeout=20)
 

@@ -76,6 +76,18 @@ def test_predict_carries_the_types_beyond_floats_and_integers(server: Running) -
         np.testing.assert_array_equal(outputs[name], np.array([[1, 0]], dtype))
 
 
+def test_predict_carries_text_and_numbers_without_a_shape(server: Running) -> None:
+    found = server.predict({"x": [1.0, 2.0]}, "lone")
+
+    assert found["text"].shape == ()
+    assert found["text"].item() == b"6.0"
+    assert float(found["half"]) == 6.0
+
+
+def test_predict_carries_complex_numbers_in_their_shape(server: Running) -> None:
+    assert server.predict({"x": [1.0, 3.0]}, "turned")["y"].tolist() == [1 + 2j, 3 + 6j]
+
+
 def test_predict_runs_a_signature_whose_output_has_no_rows(server: Running) -> None:
     assert server.predict({"x": [1.0, 2.0, 4.0]}, "total")["sum"] == 7.0
 

@@ -63,6 +63,7 @@ MIXED_COLUMNS = {
         ({"inputs": {"x": [1.0, 2.5]}}, {"outputs": [2.0, 5.0]}),
         ({"signature_name": "shift", "inputs": [1]}, {"outputs": [1001.0]}),
         ({"signature_name": "total", "inputs": [1, 2]}, {"outputs": 3.0}),
+        ({"signature_name": "lone", "inputs": [1, 2]}, {"outputs": {"half": 6.0, "text": "6.0"}}),
     ],
 )
 def test_predict_answers_in_the_format_of_the_request(
@@ -99,6 +100,17 @@ def test_predict_in_columns_with_several_inputs_and_outputs(server: Running) -> 
             "total": [4.0, 8.25],
         }
     }
+
+
+def test_base64_may_have_line_breaks_and_no_padding(server: Running) -> None:
+    name = b"n" * 100
+    wrapped = base64.encodebytes(name).decode().rstrip("=\n")
+    assert "\n" in wrapped
+    body = {"signature_name": "mixed", "inputs": {**MIXED_COLUMNS, "names": [{"b64": wrapped}, ""]}}
+
+    status, answer = server.rest("POST", PREDICT, body)
+
+    assert (status, answer["outputs"]["name"]) == (200, [name.decode(), ""])
 
 
 def test_numbers_are_written_short_and_with_a_point(server: Running) -> None:
@@ -233,6 +245,14 @@ def test_text_that_is_no_text_is_refused_by_name(server: Running) -> None:
     assert status == 400
     assert "name" in answer["error"]
     assert "_bytes" in answer["error"]
+
+
+def test_complex_numbers_are_refused_by_name(server: Running) -> None:
+    status, answer = server.rest("POST", PREDICT, {"signature_name": "turned", "inputs": [1.0]})
+
+    assert status == 400
+    assert "Tensor name: y" in answer["error"]
+    assert "complex64" in answer["error"]
 
 
 def test_outputs_without_rows_cannot_be_given_in_rows(server: Running) -> None:
