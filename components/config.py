@@ -28,6 +28,8 @@ class MetricName(enum.StrEnum):
 
 HIGHER_IS_BETTER = frozenset({MetricName.AUC, MetricName.GAUC})
 LOWER_IS_BETTER = frozenset({MetricName.LOG_LOSS})
+# The others have no largest value; the smallest of all is 0.
+_AT_MOST_1 = frozenset({MetricName.AUC, MetricName.GAUC, MetricName.LABEL_MEAN})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,14 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.min_slice_size < 1:
             raise ValueError(f"min_slice_size {self.min_slice_size}: at least 1 is accepted")
+        for name in ("thresholds", "slice_thresholds"):
+            for metric, bounds in getattr(self, name).items():
+                largest = 1.0 if metric in _AT_MOST_1 else math.inf
+                if (bounds.min or 0.0) > largest or (bounds.max or 0.0) < 0:
+                    raise ValueError(
+                        f"{name}.{metric.value}: 0 to {largest:g} can be reached, found "
+                        f"min {bounds.min}, max {bounds.max}"
+                    )
         directed = HIGHER_IS_BETTER | LOWER_IS_BETTER
         for name in ("max_worsening", "slice_max_worsening"):
             for metric, amount in getattr(self, name).items():
@@ -96,6 +106,11 @@ class EvaluationConfig:
                     )
                 if not amount >= 0:
                     raise ValueError(f"{name}.{metric.value} {amount}: at least 0 is accepted")
+                if metric in _AT_MOST_1 and amount >= 1:
+                    raise ValueError(
+                        f"{name}.{metric.value} {amount}: below 1 is accepted, as in the metric "
+                        "itself and not in percent; leave it out to compare nothing"
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,9 +32,13 @@ def test_config_reads_back_what_it_writes() -> None:
         ({"thresholds": {"auc": {"min": 0.9, "max": 0.1}}}, "min 0.9 is above max 0.1"),
         ({"thresholds": {"auc": {"minimum": 0.9}}}, "unknown key"),
         ({"thresholds": {"auc": {"min": float("nan")}}}, "found NaN"),
+        ({"thresholds": {"auc": {"min": 55}}}, "thresholds.auc: 0 to 1 can be reached"),
+        ({"slice_thresholds": {"label_mean": {"max": -0.1}}}, "slice_thresholds.label_mean: 0"),
+        ({"thresholds": {"log_loss": {"max": -1}}}, "thresholds.log_loss: 0 to inf can be reached"),
         ({"min_slice_size": 0}, "at least 1"),
         ({"max_worsening": {"calibration": 0.1}}, "auc, gauc, log_loss"),
         ({"slice_max_worsening": {"auc": -0.1}}, "at least 0"),
+        ({"max_worsening": {"auc": 1}}, "max_worsening.auc 1.0: below 1 is accepted"),
     ],
 )
 def test_bad_values_are_named(values: dict[str, object], message: str) -> None:
@@ -42,6 +46,13 @@ def test_bad_values_are_named(values: dict[str, object], message: str) -> None:
         build(EvaluationConfig, values, where="evaluation")
 
     assert message in str(error.value)
+
+
+def test_bounds_at_the_ends_of_a_metric_are_accepted() -> None:
+    bounds = {"auc": {"min": 1, "max": 1}, "log_loss": {"max": 0}, "calibration": {"min": 5}}
+    values = {"thresholds": bounds, "max_worsening": {"auc": 0.99, "log_loss": 5}}
+
+    assert len(build(EvaluationConfig, values, where="evaluation").thresholds) == 3
 
 
 @pytest.mark.parametrize("destination", ["", " ", "gs://bucket/serving"])
