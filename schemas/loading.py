@@ -24,7 +24,24 @@ STRICT = pydantic.ConfigDict(extra="forbid")
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 2022-05-05 as the text it is, which the dataclasses expect."""
+    """Reads 2022-05-05 as the text it is, which the dataclasses expect.
+
+    Refuses a key that stands twice: YAML asks for that, PyYAML would take the last one silently.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Reads a mapping, whose keys must all differ."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            first = lines.get((key.tag, key.value))
+            if first is not None:
+                raise yaml.YAMLError(f"key {key.value!r} stands in line {first} and in line {line}")
+            lines[key.tag, key.value] = line
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -156,7 +173,16 @@ def _describe(kind: Any, problem: Any) -> str:
     if problem["type"] == "value_error":
         message = str(problem["ctx"]["error"])
         return f"{path}: {message}" if location else message
-    return f"{path}: {problem['msg'].lower()}, found {problem['input']!r}"
+    return f"{path}: {_expected(problem)}, found {problem['input']!r}"
+
+
+def _expected(problem: Any) -> str:
+    """Says what would be accepted in the words of YAML, not in those of Python."""
+    if problem["type"] == "tuple_type":
+        return "input should be a list"
+    if problem["type"] in ("dataclass_type", "dict_type"):
+        return "input should be a mapping of keys"
+    return str(problem["msg"]).lower()
 
 
 def _is_union_branch(part: Any) -> bool:

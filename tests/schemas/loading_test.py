@@ -89,3 +89,30 @@ def test_a_profile_with_unknown_keys_names_them() -> None:
     names = [f.name for f in dataclasses.fields(SequenceProfile)]
     with pytest.raises(ValueError, match=rf"missing keys \['{sorted(names)[0]}'.*\['extra'\]"):
         SequenceProfile.from_json('{"extra": 1}')
+
+
+def test_a_key_that_stands_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("train:\n  seed: 1\nmodel: {}\ntrain:\n  refit: true\n")
+    with pytest.raises(ConfigError, match=r"key 'train' stands in line 1 and in line 4"):
+        read_yaml(path)
+    path.write_text(
+        "a: &a {x: 1}\nb: {c: &c {<<: *a, x: 2}}\nd: {<<: *c, y: 3}\ne: [{x: 1}, {x: 1}]\n"
+    )
+    assert read_yaml(path)["b"] == {"c": {"x": 2}}
+    assert read_yaml(path)["d"] == {"x": 2, "y": 3}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"parts": "big"}, "f: parts: input should be a list, found 'big'"),
+        ({"inner": 5}, "f: inner: input should be a mapping of keys, found 5"),
+    ],
+)
+def test_lists_and_mappings_are_asked_for_in_the_words_of_yaml(
+    values: dict[str, object], expected: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        build(Outer, {"name": "x", **values}, where="f")
+    assert str(error.value) == expected
