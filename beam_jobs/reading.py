@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import re
@@ -24,6 +26,8 @@ from schemas.dataset_sections import FileFormat
 
 BATCH_ROWS = 65_536
 _BLOCK = 8 << 20
+# ASCII's own sign for a character that is none; one byte for each that it stands for.
+_SUBSTITUTE = "\x1a"
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
 
@@ -158,13 +162,14 @@ def _read_csv(
     def handle(row: pa.csv.InvalidRow) -> str:
         if bad_lines is None:
             return "error"
-        bad_lines.append(row.text)
+        bad_lines.append(row.text.replace(_SUBSTITUTE, "\ufffd") if text.spoilt else row.text)
         return "skip"
 
-    # Bytes that are no UTF-8 spoil one value, not the file.
+    # Bytes that are no UTF-8 spoil one value or line, not the file.
+    text = _Utf8(stream)
     kind = pa.string() if bad_lines is None else pa.binary()
     reader = pa.csv.open_csv(
-        stream,
+        stream if bad_lines is None else text,
         read_options=pa.csv.ReadOptions(block_size=_BLOCK, use_threads=False),
         # Without the second, a quoted value is torn where a block happens to end in it.
         parse_options=pa.csv.ParseOptions(invalid_row_handler=handle, newlines_in_values=True),
@@ -175,7 +180,47 @@ def _read_csv(
             null_values=["", "null", "NULL", "None", "nan", "NaN"],
         ),
     )
-    yield from reader
+    for batch in reader:
+        yield _with_spoilt_bytes(batch) if text.spoilt else batch
+
+
+class _Utf8(io.RawIOBase):
+    """A stream of text in which a substitute stands for each byte that is no UTF-8.
+
+    Arrow gives up a file over such a byte in a line with the wrong number of columns.
+
+    Attributes:
+        spoilt: whether there was one so far.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.spoilt = False
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads at most ``size`` bytes."""
+        while True:
+            # The decoder may have kept three bytes, of a character that was cut.
+            data = self._stream.read(max(size - 3, 1) if size > 0 else size)
+            text = self._decoder.decode(data, final=not data)
+            if text or not data:
+                break
+        try:
+            return text.encode()
+        except UnicodeEncodeError:
+            self.spoilt = True
+            return re.sub("[\ud800-\udfff]", _SUBSTITUTE, text).encode()
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+
+def _with_spoilt_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Makes of substitutes what they stand for, so that no value with one is taken for text."""
+    columns = [pc.replace_substring(c, _SUBSTITUTE.encode(), b"\xff") for c in batch.columns]
+    return pa.record_batch(columns, names=batch.schema.names)
 
 
 def _read_json_lines(
@@ -282,7 +327,12 @@ def _header(file: RawFile) -> list[str]:
             skip = pa.csv.ParseOptions(
                 invalid_row_handler=lambda _: "skip", newlines_in_values=True
             )
-            return list(pa.csv.open_csv(stream, parse_options=skip).schema.names)
+            names = list(pa.csv.open_csv(_Utf8(stream), parse_options=skip).schema.names)
+            if any(_SUBSTITUTE in name or "\0" in name for name in names):
+                raise pa.ArrowInvalid("the header line is no UTF-8 text")
+            return names
         # One line need not have every key.
-        rows, _ = _split_json(next(_line_blocks(stream), b""))
+        rows, bad = _split_json(next(_line_blocks(stream), b""))
+        if bad and not rows:
+            raise pa.ArrowInvalid(f"no line is a JSON object; the first is {bad[0][:80]!r}")
         return list(dict.fromkeys(key for row in rows for key in row))

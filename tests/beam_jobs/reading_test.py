@@ -66,3 +66,33 @@ def test_a_mark_of_the_encoding_spoils_no_line_of_json(tmp_path: Path) -> None:
         bad_lines: list[str] = []
         (row,) = read(tmp_path / "log", FileFormat.JSONL, bad_lines)
         assert (row["a"], len(bad_lines)) == (1, bad)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "message"),
+    [
+        (FileFormat.CSV, b"PAR1\x15\x04\x15\xe0\n\xff,\x00\n", "the header line is no UTF-8 text"),
+        (FileFormat.CSV, "a,b\n1,2\n".encode("utf-16"), "the header line is no UTF-8 text"),
+        (FileFormat.JSONL, b"a,b\n1,2\n", "no line is a JSON object; the first is 'a,b'"),
+        (FileFormat.JSONL, b'[\n{\n"a": 1}]\n', r"no line is a JSON object; the first is '\['"),
+    ],
+)
+def test_a_file_of_another_format_is_refused_by_its_first_lines(
+    tmp_path: Path, kind: FileFormat, content: bytes, message: str
+) -> None:
+    (tmp_path / "log").write_bytes(content)
+    with pytest.raises(InputError, match=f"log: not readable as {kind.value}: {message}"):
+        read(tmp_path / "log", kind)
+
+
+@pytest.mark.parametrize("block", [20, 21, 22, 1 << 20])
+def test_bytes_that_are_no_utf8_spoil_their_value_or_line_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(reading, "_BLOCK", block)
+    (tmp_path / "log").write_bytes("a,b\né€,\x1a\n".encode() + b"1,\xe9\n2,\xe9,3\n4,5\n")
+    bad_lines: list[str] = []
+    found = [tuple(row.values()) for row in read(tmp_path / "log", FileFormat.CSV, bad_lines)]
+    assert [row[0] for row in found] == ["é€".encode(), b"1", b"4"]
+    assert found[1][1] == b"\xff"
+    assert bad_lines == ["2,\ufffd,3"]
