@@ -40,6 +40,12 @@ def convert(
         The converted column, null where a value is missing or invalid, and a mask of the
         values that are there but cannot be converted.
     """
+    if pa.types.is_float16(column.type):
+        # Arrow computes little with them.
+        column = column.cast(pa.float32())
+    if pa.types.is_floating(column.type):
+        # Many writers of Parquet have no other word for a missing value; as text it were "nan".
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     raw, column = column, plain(column)
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), ARROW_TYPES[kind]), np.zeros(len(column), bool)
@@ -58,9 +64,14 @@ def convert(
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """Returns a column without a dictionary, and bytes as text; null where they are no UTF-8."""
+    """Returns a column without a dictionary, and decimals and bytes as text.
+
+    Null where bytes are no UTF-8.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.string())
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         try:
             return column.cast(pa.string())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,13 @@ SNOWFLAKE = 7_123_456_789_012_345_678
         # An id of 19 digits means the same beside a value that is no number.
         (pa.array([str(SNOWFLAKE), "?"]), INT, (), [SNOWFLAKE, None], [1]),
         (pa.array([str(2**63 - 1), str(2**63), "?"]), INT, (), [2**63 - 1, None, None], [1, 2]),
-        (pa.array([1.0, 2.5, float("nan"), 1e300]), INT, (), [1, None, None, None], [1, 2, 3]),
+        (pa.array([1.0, 2.5, float("nan"), 1e300]), INT, (), [1, None, None, None], [1, 3]),
+        (pa.array([1.0, float("nan")]), STRING, (), ["1", None], []),
+        (pa.array([1.5, float("nan")]), FLOAT, (), [1.5, None], []),
+        (pa.array(np.array([1.5, np.nan], np.float16)), STRING, (), ["1.5", None], []),
+        (pa.array([Decimal("1.25"), Decimal(-4), None]), FLOAT, (-4,), [1.25, None, None], []),
+        (pa.array([Decimal(SNOWFLAKE), None]), INT, (), [SNOWFLAKE, None], []),
+        (pa.array([Decimal("1.5"), Decimal("2.0")]), INT, (), [None, 2], [0]),
         (pa.array([True, False]), INT, (-124,), [1, 0], []),
         (pa.array([132, 4], pa.uint8()), INT, (-124,), [132, 4], []),
         (pa.array([2**63 - 1, 2**64 - 1], pa.uint64()), INT, (), [2**63 - 1, None], [1]),
