@@ -32,6 +32,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsSingleton
 
+from beam_jobs.checks import check_rejected, check_splits
 from beam_jobs.combiners import MergeItemCounts, SumCounters
 from beam_jobs.errors import InputError, root_cause
 from beam_jobs.files import (
@@ -68,8 +69,6 @@ from schemas import features
 
 REPORT = "report.json"
 DEAD_LETTER = "dead_letter.jsonl"
-# Rows that are put aside as a matter of course do not speak against a log.
-_EXPECTED_REASONS = ("late", "duplicate", "after_end")
 
 _logger = logging.getLogger(__name__)
 
@@ -280,7 +279,7 @@ def _item_counts(
 
 
 def _bounds(days: Counter[int], counts: Counter[str], plan: Plan) -> Any:
-    check_rejected(counts, plan.config.max_rejected_share)
+    check_rejected(counts, plan)
     if not days:
         listed = "; ".join(
             f"{number} rows {key.replace(':', ': ', 1)}"
@@ -298,35 +297,6 @@ def _latest(times: Iterable[int], carried: int) -> int:
     return max(times, default=carried)
 
 
-def check_rejected(counts: Counter[str], limit: float) -> None:
-    """Checks that not too many rows or values of the log are unusable.
-
-    Raises:
-        InputError: names the reasons and how many rows each holds for.
-    """
-    rows = counts["rows_read"]
-    if rows == 0:
-        raise InputError("the log has no rows")
-    reasons = {
-        key.partition(":")[2]: number
-        for key, number in counts.items()
-        if key.startswith("rejected:") and key.partition(":")[2] not in _EXPECTED_REASONS
-    }
-    if sum(reasons.values()) > limit * rows:
-        listed = "; ".join(f"{n} rows: {reason}" for reason, n in sorted(reasons.items()))
-        raise InputError(
-            f"{sum(reasons.values())} of {rows} rows of the log cannot be used, more than "
-            f"data.max_rejected_share ({limit:g}) allows: {listed}"
-        )
-    for key, number in sorted(counts.items()):
-        kind, _, name = key.partition(":")
-        if kind == "invalid_values" and number > limit * rows:
-            raise InputError(
-                f"column {name!r}: {number} of {rows} values are not of the type that the "
-                f"dataset description gives, more than data.max_rejected_share ({limit:g}) allows"
-            )
-
-
 def _write_summary(
     counts: Counter[str], layout: Layout, bounds: Any, last_time: int, item_counts: bytes
 ) -> None:
@@ -339,7 +309,7 @@ def _finish(plan: Plan, layout: Layout, start: float) -> ExamplesReport:
         remove_temporary(folder)
     examples = {name: counts.pop(f"examples:{name}", 0) for name in features.SPLITS}
     positives = {name: counts.pop(f"positives:{name}", 0) for name in features.SPLITS}
-    _check_splits(plan, examples, positives, counts)
+    check_splits(plan, examples, positives, counts, bounds, last_time)
     zone = zoneinfo.ZoneInfo(plan.description.log.timezone)
     report = ExamplesReport(
         counts=dict(sorted(counts.items())),
@@ -359,30 +329,6 @@ def _finish(plan: Plan, layout: Layout, start: float) -> ExamplesReport:
         stream.write((json.dumps(report.__dict__, indent=2) + "\n").encode())
     _logger.info("examples: %s, counters: %s", examples, report.counts)
     return report
-
-
-def _check_splits(
-    plan: Plan, examples: dict[str, int], positives: dict[str, int], counts: Counter[str]
-) -> None:
-    for name in features.SPLITS:
-        if name in plan.config.allow_empty and not examples[name]:
-            continue
-        if not examples[name]:
-            late = counts.get("rejected:late", 0)
-            hint = f"; {late} rows are older than the snapshot {plan.snapshot}" if late else ""
-            if late and plan.manifest is not None and plan.manifest.parent:
-                hint += f" (a corrected log of its day wants data.snapshot={plan.manifest.parent})"
-            beyond = counts.get("rejected:after_end", 0)
-            hint += f"; {beyond} rows come after the end or the last full day" if beyond else ""
-            raise InputError(
-                f"the {name} split is empty: of {counts['rows_read']} rows none lies in it{hint}. "
-                f"Rows by split: {examples}; check the split of the dataset or data.split"
-            )
-        if positives[name] in (0, examples[name]):
-            label = 0 if positives[name] == 0 else 1
-            raise InputError(
-                f"the {name} split has one class only: all {examples[name]} labels are {label}"
-            )
 
 
 def _merge_dead_letters(layout: Layout, target: str) -> None:

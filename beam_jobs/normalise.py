@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from beam_jobs.columns import ARROW_TYPES, convert, fill_missing, plain
 from beam_jobs.errors import InputError
 from schemas.dataset import DatasetDescription
-from schemas.dataset_sections import Derived, FieldType, TimeUnit
+from schemas.dataset_sections import Column, Derived, FieldType, TimeUnit
 from schemas.features import MISSING_INT
 
 DAY_MS = 86_400_000
@@ -77,25 +77,24 @@ def normalise(batch: pa.RecordBatch, description: DatasetDescription) -> Normali
         batch = batch.filter(pa.array(keep))
 
     reasons = np.full(batch.num_rows, "", object)
-    user, _ = convert(batch.column(description.user.column), description.user.type)
-    _mark(reasons, user, f"user: {description.user.column} is not {description.user.type.value}")
-    item, _ = convert(batch.column(description.item.column), description.item.type)
-    _mark(reasons, item, f"item: {description.item.column} is not {description.item.type.value}")
+    user = _identifier(batch, description.user, "user", reasons)
+    item = _identifier(batch, description.item, "item", reasons)
     if description.item.type is FieldType.INT:
         # In histories it is padding: the event would vanish from them, but not from their length.
         known = pc.if_else(pc.equal(item, MISSING_INT), pa.scalar(None, item.type), item)
         stands_for = f"is {MISSING_INT}, which stands for no item"
         _mark(reasons, known, f"item: {description.item.column} {stands_for}")
-    time = _times(batch.column(description.time.column), description.time.unit)
-    _mark(reasons, time, f"time: {description.time.column} is no time")
+    unit = description.time.unit
+    time = _times(batch.column(description.time.column), unit)
+    accepted = f"whole number of {unit.value} since 1970"
+    _mark(reasons, time, f"time: {description.time.column} is no {accepted}")
     first, last = description.time.years
     low, high = _year_start(first), _year_start(last + 1)
     within = pc.and_(pc.greater_equal(time, low), pc.less(time, high))
     _mark(
         reasons,
         pc.if_else(within, time, pa.scalar(None, pa.int64())),
-        f"time: {description.time.column} lies outside {first} to {last} "
-        f"(unit {description.time.unit.value})",
+        f"time: {description.time.column} lies outside {first} to {last} (unit {unit.value})",
     )
     label = _labels(batch, description)
     _mark(reasons, label, f"label: {description.label.column} is not 0 or 1")
@@ -125,6 +124,33 @@ def normalise(batch: pa.RecordBatch, description: DatasetDescription) -> Normali
         ]
         counts.update(f"rejected:{reason}" for reason, _ in rejected)
     return Normalised(events, rejected, counts)
+
+
+def invalid_value(
+    batch: pa.RecordBatch, description: DatasetDescription, name: str
+) -> tuple[str, Any] | None:
+    """Finds a value that is not of the type that the description gives.
+
+    Args:
+        batch: raw rows.
+        description: the dataset.
+        name: a context field, or a column of flags.
+
+    Returns:
+        What would be accepted, and the first value that is not; None if there is none.
+    """
+    fields = {item.name: item for item in description.context}
+    if name in fields:
+        item = fields[name]
+        column, accepted = batch.column(item.source), item.type.value
+        _, invalid = convert(column, item.type, item.missing)
+    else:
+        column, accepted = batch.column(name), "flag (a number, true or false)"
+        _, invalid = convert(_flags(column), FieldType.FLOAT)
+    if not invalid.any():
+        return None
+    value = column[int(invalid.argmax())].as_py()
+    return accepted, value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def check_drop_rules(description: DatasetDescription) -> None:
@@ -161,6 +187,14 @@ def day_start(day: int, zone: zoneinfo.ZoneInfo) -> int:
     date = datetime.date(1970, 1, 1) + datetime.timedelta(days=int(day))
     local = datetime.datetime.combine(date, datetime.time(), zone)
     return int(local.timestamp() * 1000)
+
+
+def _identifier(batch: pa.RecordBatch, column: Column, what: str, reasons: np.ndarray) -> pa.Array:
+    values, invalid = convert(batch.column(column.column), column.type)
+    found = np.where(invalid, f"is not {column.type.value}", "is missing")
+    bad = ~np.asarray(values.is_valid()) & (reasons == "")
+    reasons[bad] = [f"{what}: {column.column} {problem}" for problem in found[bad]]
+    return values
 
 
 def _mark(reasons: np.ndarray, column: pa.Array, reason: str) -> None:

@@ -350,8 +350,11 @@ class Log:
     def __post_init__(self) -> None:
         try:
             zoneinfo.ZoneInfo(self.timezone)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"timezone {self.timezone!r} is not known") from error
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(
+                f"timezone {self.timezone!r} is not known; an IANA name such as Asia/Shanghai is "
+                "accepted"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

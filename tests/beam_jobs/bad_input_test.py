@@ -134,8 +134,8 @@ def test_a_file_with_corrupt_pages_is_named(tmp_path: Path) -> None:
     [
         (spoil(ROWS, clicked=None), "label: clicked is not 0 or 1"),
         (spoil(ROWS, clicked=3), "label: clicked is not 0 or 1"),
-        (spoil(ROWS, uid=None), "user: uid is not int"),
-        (spoil(ROWS, ts=None), "time: ts is no time"),
+        (spoil(ROWS, uid=None), "user: uid is missing"),
+        (spoil(ROWS, ts=None), "time: ts is no whole number of ms since 1970"),
         ([in_seconds(row) for row in ROWS], r"time: ts lies outside 2024 to 2024 \(unit ms\)"),
     ],
 )
@@ -216,7 +216,7 @@ def test_a_column_of_the_wrong_type_is_named(tmp_path: Path) -> None:
     write_rows(
         tmp_path / "raw" / "log-0.parquet", rows, {**LOG_TYPES, "tab": pa.string()}, "parquet"
     )
-    fails(tmp_path, r"column 'tab': 11 of 11 values are not of the type")
+    fails(tmp_path, r"column 'tab': 11 of 11 values are no int, such as 'left', more than")
 
 
 def test_a_side_column_of_the_wrong_type_is_named(tmp_path: Path) -> None:
@@ -257,7 +257,12 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
     write_log(
         tmp_path / "raw", [row for row in ROWS if row["ts"] < impression(0, 0, 3 * DAY)["ts"]]
     )
-    fails(tmp_path, r"the test split is empty: .* Rows by split: \{'train': ")
+    fails(
+        tmp_path,
+        r"the test split is empty: .* Rows by split: \{'train': .*; it reaches from "
+        r"2024-03-07T00:00:00\+00:00 to 2024-03-07T00:00:00\+00:00, and the last event is of "
+        r"2024-03-06T",
+    )
 
 
 def test_cuts_out_of_order_are_refused(tmp_path: Path) -> None:
@@ -389,3 +394,23 @@ def test_an_output_folder_with_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="out: the output folder is not empty"):
         run_job(describe(), configure(tmp_path / "raw"), tmp_path / "out")
     assert (tmp_path / "out" / "mine").read_text() == "precious"
+
+
+def test_flags_of_the_wrong_type_are_named_with_one_of_them(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS)
+    types = {**LOG_TYPES, "liked": pa.string()}
+    write_rows(tmp_path / "raw" / "log-0.parquet", spoil(ROWS, liked="Y"), types, "parquet")
+    message = (
+        r"column 'liked': 11 of 11 values are no flag \(a number, true or false\), such as 'Y'"
+    )
+    fails(tmp_path, message)
+
+
+def test_a_malformed_line_of_other_bytes_goes_to_the_dead_letter_alone(tmp_path: Path) -> None:
+    write_log(tmp_path / "raw", ROWS, fmt="csv")
+    with (tmp_path / "raw" / "log-0.csv").open("ab") as stream:
+        stream.write(b"1,\xe9\xe8\n")
+    report = run_job(describe(fmt="csv"), configure(tmp_path / "raw"), tmp_path / "out")
+    letters = list(dead_letters(tmp_path / "out" / "dead_letter.jsonl"))
+    assert letters == [("line: wrong number of columns", "1,\ufffd\ufffd")]
+    assert sum(report.examples.values()) == len(ROWS)

@@ -35,6 +35,10 @@ def test_shipped_descriptions_survive_a_round_trip(path: Any) -> None:
         ({"time": {"column": "t", "years": [2025, 2024]}}, "years"),
         ({"user": {"column": "u", "type": "float"}}, "int or string, not float"),
         ({"log": {"files": ["x"], "timezone": "Mars"}}, "timezone 'Mars' is not known"),
+        (
+            {"log": {"files": ["x"], "timezone": "America"}},
+            "timezone 'America' is not known; an IANA name such as Asia/Shanghai is accepted",
+        ),
         ({"context": [{"name": "label"}]}, "taken by the feature contract"),
         ({"context": [{"name": "dwell", "column": "y"}]}, "can never be an input"),
         ({"outcomes": ["w"], "context": [{"name": "w"}]}, "can never be an input"),
