@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from models.progress_lines import PROGRESS_LOGGER
 
@@ -31,7 +32,7 @@ def captured_output(log: Path) -> Iterator[Console]:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
         try:
-            yield Console(file=screen, highlight=False, markup=False, soft_wrap=True)
+            yield Console(file=screen, highlight=False, markup=False, soft_wrap=True, emoji=False)
         finally:
             for chatter in (sys.stdout, sys.stderr):
                 # On a full disk it is lost; what is said of the fault must still be seen.
@@ -64,10 +65,11 @@ class StepScreen(logging.Handler):
         self._began = 0.0
         self._task: TaskID | None = None
         self._progress = Progress(
-            TextColumn("  {task.description:<22}"),
-            BarColumn(bar_width=30),
+            TextColumn("  {task.description:<16}"),
+            TimeElapsedColumn(table_column=Column(min_width=7)),
+            # The first to give way where the terminal is narrow.
+            BarColumn(bar_width=30, table_column=Column(no_wrap=False)),
             TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(),
             console=console,
             transient=True,
             disable=not console.is_terminal,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,13 +37,14 @@ def test_frameworks_and_children_write_to_the_log_and_the_console_to_the_screen(
         "    print('python chatter')\n"
         "    os.write(2, b'native chatter\\n')\n"
         "    subprocess.run([sys.executable, '-c', 'print(\"child chatter\")'])\n"
-        "    console.print('for people')\n"
+        "    console.print('for people :100:')\n"
         "print('after')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "for people\nafter\n"
+    # As it is: a path or a value of the log may hold what rich would draw as a picture.
+    assert done.stdout == "for people :100:\nafter\n"
     assert done.stderr == ""
     log = (tmp_path / "log").read_text()
     for line in ("python chatter", "native chatter", "child chatter", "a record", "a line"):
@@ -107,6 +109,21 @@ def test_progress_is_drawn_on_a_terminal_only(terminal: bool) -> None:
         screen._progress.refresh()
         screen.finish()
     assert ("512/1,024 examples" in text.getvalue()) is terminal
+
+
+def test_the_bar_gives_way_to_figures_on_a_narrow_terminal() -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=80, force_terminal=True, color_system=None, soft_wrap=True)
+    values = {"done": 102_400, "total": 200_171, "unit": "examples"}
+    with StepScreen(console) as screen:
+        screen.start("ExampleValidator")
+        logging.getLogger(PROGRESS_LOGGER).info("", extra={**values, "note": "epoch 1/3, loss 0.5"})
+        screen._progress.refresh()
+    [line] = {one for one in re.split("[\r\n]", text.getvalue()) if "102,400" in one}
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)
+    figures = "102,400/200,171 examples  epoch 1/3, loss"
+    assert re.match(rf"  ExampleValidator \d:\d\d:\d\d ━+╸? +{figures}", shown)
+    assert len(shown) <= 80
 
 
 def test_a_line_is_printed_without_a_terminal_too() -> None:
