@@ -16,6 +16,7 @@ the same results, but that REST does not say which version answered.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
@@ -226,8 +227,8 @@ class Client:
 
     def _retried(self, attempt: Any, deadline_seconds: float | None) -> Any:
         seconds = self.config.deadline_seconds if deadline_seconds is None else deadline_seconds
-        if not seconds > 0:
-            raise ValueError(f"deadline_seconds {seconds}: above 0 is accepted")
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"deadline_seconds {seconds}: a number above 0 is accepted")
         return call_with_retries(attempt, self.config.retry, seconds)
 
 
@@ -251,7 +252,15 @@ def _arrays(argument: str, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
         raise ValueError(
             f"{argument}: values by input name are expected, found a {type(values).__name__}"
         )
-    return {name: as_array(name, array) for name, array in values.items()}
+    arrays = {name: as_array(name, array) for name, array in values.items()}
+    for name, array in arrays.items():
+        # numpy would make it float64, which over gRPC is refused as such.
+        if not array.size and not isinstance(values[name], np.ndarray):
+            raise ValueError(
+                f"{argument}: {name!r} holds nothing, and so has no type: an array of the input's "
+                "type is accepted, such as numpy.zeros((1, 1), numpy.int64)"
+            )
+    return arrays
 
 
 def _serialized(examples: Sequence[bytes | Mapping[str, Any]]) -> list[bytes]:

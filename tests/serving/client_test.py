@@ -153,6 +153,8 @@ def test_an_unknown_model_is_not_found(client: Client) -> None:
     ("call", "text"),
     [
         (lambda client: client.predict("m", {"a": [[1], [1, 2]]}), "input 'a'"),
+        (lambda client: client.predict("m", {"a": [[]]}), "inputs: 'a' holds nothing"),
+        (lambda client: client.status("m", deadline_seconds=float("inf")), "deadline_seconds inf"),
         (lambda client: client.predict("m", {}, deadline_seconds=0), "deadline_seconds 0"),
         (lambda client: client.predict("a/b", {}), "model 'a/b'"),
         (lambda client: client.predict("m", [1]), "inputs: .* found a list"),
