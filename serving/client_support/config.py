@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
+import urllib.parse
 from dataclasses import dataclass, field
 
 from schemas.loading import STRICT
@@ -116,8 +118,10 @@ class ClientConfig:
             raise ValueError(f"address {self.address!r}: host:port or http://host:port is accepted")
         if self.transport is Transport.GRPC and ":" not in self.address:
             raise ValueError(f"address {self.address!r}: a port is missing, as in host:8500")
-        if not self.deadline_seconds > 0:
-            raise ValueError(f"deadline_seconds {self.deadline_seconds}: above 0 is accepted")
+        if not 0 < self.deadline_seconds < math.inf:
+            raise ValueError(
+                f"deadline_seconds {self.deadline_seconds}: a number above 0 is accepted"
+            )
         if self.connections < 1:
             raise ValueError(f"connections {self.connections}: at least 1 is accepted")
         if self.max_message_bytes < 1:
@@ -126,6 +130,8 @@ class ClientConfig:
             raise ValueError("tls: https:// is accepted with it, found http://")
         if self.bearer_token is not None:
             self._check_token(self.bearer_token)
+        if self.transport is Transport.REST:
+            self._check_url()
 
     @property
     def transport(self) -> Transport:
@@ -136,6 +142,17 @@ class ClientConfig:
     def is_of_this_machine(self) -> bool:
         """Whether the server is one of this machine, by its address."""
         return _THIS_MACHINE.fullmatch(self.address) is not None
+
+    def _check_url(self) -> None:
+        try:
+            parts = urllib.parse.urlsplit(self.address)
+            is_base = bool(parts.hostname) and not parts.query and not parts.fragment
+            # Reading the port checks it.
+            is_base &= parts.port != 0
+        except ValueError:
+            is_base = False
+        if not is_base:
+            raise ValueError(f"address {self.address!r}: http://host:port is accepted")
 
     def _check_token(self, token: str) -> None:
         if not token or not token.isascii() or any(c.isspace() for c in token):

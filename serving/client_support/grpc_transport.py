@@ -22,6 +22,7 @@ from serving.client_support.results import (
     RegressResult,
 )
 from serving.client_support.specifications import metadata_of, status_of
+from serving.client_support.tls import tls_context
 from serving.protocol import messages
 from serving.protocol.tensor_codec import decode_tensor, encode_tensor
 
@@ -211,6 +212,9 @@ def _answered(response: Any, target: ModelTarget, signature_name: str) -> Answer
 
 
 def _credentials(tls: TlsConfig) -> Any:
+    # gRPC says nothing of a file that it cannot use, but that no server can be reached.
+    tls_context(tls)
+
     def read(path: str | None) -> bytes | None:
         return Path(path).read_bytes() if path is not None else None
 

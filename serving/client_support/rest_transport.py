@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,7 @@ from serving.client_support.results import (
     Signature,
 )
 from serving.client_support.specifications import metadata_of, status_of
+from serving.client_support.tls import tls_context
 from serving.protocol import messages
 
 _CHUNK = 1 << 16
@@ -195,10 +195,7 @@ def open_pool(config: ClientConfig) -> urllib3.PoolManager:
     settings: dict[str, Any] = {}
     if config.address.startswith("https://"):
         tls = config.tls
-        context = ssl.create_default_context(cafile=tls.ca_file if tls is not None else None)
-        if tls is not None and tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-        settings["ssl_context"] = context
+        settings["ssl_context"] = tls_context(tls)
         if tls is not None and tls.server_name is not None:
             settings["server_hostname"] = tls.server_name
     return urllib3.PoolManager(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schemas.loading import ConfigError, build
+from serving.client import Client
 from serving.client_support.config import ClientConfig, RetryConfig, TlsConfig, Transport
 
 
@@ -17,6 +19,7 @@ from serving.client_support.config import ClientConfig, RetryConfig, TlsConfig, 
         ("dns:///ranker-headless:8500", Transport.GRPC),
         ("http://localhost:8501", Transport.REST),
         ("https://models.example.org", Transport.REST),
+        ("http://[::1]:8501/behind/", Transport.REST),
     ],
 )
 def test_the_address_says_the_protocol(address: str, transport: Transport) -> None:
@@ -31,6 +34,12 @@ def test_the_address_says_the_protocol(address: str, transport: Transport) -> No
         ({"address": "localhost"}, "a port is missing"),
         ({"deadline_seconds": 0}, "deadline_seconds 0"),
         ({"deadline_seconds": float("nan")}, "deadline_seconds nan"),
+        ({"deadline_seconds": float("inf")}, "deadline_seconds inf"),
+        ({"address": "http://"}, "address 'http://': http://host:port"),
+        ({"address": "http://:8501"}, "address 'http://:8501'"),
+        ({"address": "http://a:85010"}, "address 'http://a:85010'"),
+        ({"address": "https://a:rest"}, "address 'https://a:rest'"),
+        ({"address": "http://a:1?b"}, "address 'http://a:1.b'"),
         ({"connections": 0}, "connections 0"),
         ({"max_message_bytes": 0}, "max_message_bytes 0"),
         ({"retry": {"attempts": 0}}, "attempts 0"),
@@ -72,6 +81,16 @@ def test_a_token_goes_to_this_machine_or_under_tls(values: dict[str, Any]) -> No
 
 def test_a_token_is_not_shown() -> None:
     assert "secret" not in repr(ClientConfig(address="localhost:1", bearer_token="secret"))
+
+
+@pytest.mark.parametrize("address", ["localhost:8500", "https://localhost:8501"])
+def test_a_file_of_tls_that_cannot_be_used_is_named(address: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.pem"
+    path.write_text("no certificate")
+    for file in (str(path), str(tmp_path / "nowhere.pem")):
+        for tls in (TlsConfig(ca_file=file), TlsConfig(cert_file=file, key_file=file)):
+            with pytest.raises(OSError, match=f"tls: (ca|cert)_file {file}"):
+                Client(ClientConfig(address=address, tls=tls))
 
 
 def test_one_attempt_is_no_retry() -> None:
