@@ -33,6 +33,8 @@ LOCK_FILE = ".lengthwise.lock"
 LOCK_TIMEOUT_SECONDS = 300.0
 
 _MODEL_FILE = "saved_model.pb"
+# Largest number that TensorFlow Serving reads.
+_MAX_VERSION = 2**63 - 1
 _LOCK_POLL_SECONDS = 0.2
 _BLOCK_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -70,12 +72,11 @@ def fingerprint(model: Path) -> str:
 
 def read_versions(destination: Path) -> list[Version]:
     """Returns the complete versions in a folder by number; anything else there is ignored."""
-    versions = []
-    for path in _numbered(destination):
-        if (path / _MODEL_FILE).is_file():
-            versions.append(
-                Version(number=int(path.name), path=path, fingerprint=_read_fingerprint(path))
-            )
+    versions = [
+        Version(number=number, path=path, fingerprint=_read_fingerprint(path))
+        for number, path in _numbered(destination)
+        if (path / _MODEL_FILE).is_file()
+    ]
     return sorted(versions, key=lambda version: version.number)
 
 
@@ -104,11 +105,17 @@ def push(model: Path, destination: Path, record: dict[str, Any]) -> tuple[Versio
         destination.mkdir(parents=True, exist_ok=True)
         with _locked(destination):
             _remove_staging(destination)
-            # Only the newest one serves: a model that an older version holds is pushed anew.
+            # Only the newest one serves: a model that an older version holds is pushed anew, also
+            # where the newest number is of something that a server cannot load.
+            highest = max((number for number, _ in _numbered(destination)), default=0)
             newest = read_versions(destination)[-1:]
-            if newest and _holds(newest[0], model, record["fingerprint"]):
+            if (
+                newest
+                and newest[0].number == highest
+                and _holds(newest[0], model, record["fingerprint"])
+            ):
                 return newest[0], False
-            return _write(model, destination, record), True
+            return _write(model, destination, highest + 1, record), True
     except OSError as error:
         state = "there is no space left" if error.errno in _FULL else error.strerror or error
         kept = read_versions(destination) if destination.is_dir() else []
@@ -121,7 +128,7 @@ def _holds(version: Version, model: Path, fingerprint: str) -> bool:
     return version.fingerprint == fingerprint and has_warmup != [False, True]
 
 
-def _write(model: Path, destination: Path, record: dict[str, Any]) -> Version:
+def _write(model: Path, destination: Path, number: int, record: dict[str, Any]) -> Version:
     staging = destination / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
     try:
         _copy(model, staging)
@@ -130,7 +137,6 @@ def _write(model: Path, destination: Path, record: dict[str, Any]) -> Version:
         text = json.dumps(record, indent=2, sort_keys=True) + "\n"
         (extra / FINGERPRINT_FILE).write_text(text, encoding="utf-8")
         _flush(staging)
-        number = max((int(path.name) for path in _numbered(destination)), default=0) + 1
         path = destination / str(number)
         os.rename(staging, path)
     except BaseException:
@@ -164,12 +170,10 @@ def _remove_staging(destination: Path) -> None:
         shutil.rmtree(path)
 
 
-def _numbered(destination: Path) -> list[Path]:
-    return [
-        path
-        for path in destination.iterdir()
-        if path.is_dir() and path.name.isascii() and path.name.isdigit()
-    ]
+def _numbered(destination: Path) -> list[tuple[int, Path]]:
+    """What has a version's number for a name: folders, and what else may be in their place."""
+    named = [path for path in destination.iterdir() if path.name.isascii() and path.name.isdigit()]
+    return [(int(path.name), path) for path in named if int(path.name) <= _MAX_VERSION]
 
 
 def _read_fingerprint(version: Path) -> str:

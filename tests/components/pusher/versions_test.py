@@ -118,6 +118,39 @@ def test_an_incomplete_version_does_not_count_as_pushed(model: Path, destination
     assert version.number == 2
 
 
+def test_a_model_below_an_incomplete_version_does_not_count_as_serving(
+    model: Path, destination: Path
+) -> None:
+    # A server asks for the highest number, and finds nothing to load there.
+    _push(model, destination)
+    (destination / "2").mkdir()
+
+    version, is_new = _push(model, destination)
+
+    assert is_new
+    assert version.number == 3
+
+
+def test_a_file_or_a_dead_link_keeps_its_number(model: Path, destination: Path) -> None:
+    (destination / "4").mkdir(parents=True)
+    (destination / "5").write_text("moved to the archive")
+    (destination / "6").symlink_to(destination / "gone")
+
+    version, _ = _push(model, destination)
+
+    assert version.number == 7
+
+
+def test_a_number_that_no_server_reads_is_not_counted_on(model: Path, destination: Path) -> None:
+    # TensorFlow Serving takes 64 bits; it would pass over this one and the next.
+    (destination / "20261122041530123456").mkdir(parents=True)
+
+    version, _ = _push(model, destination)
+
+    assert version.number == 1
+    assert _push(model, destination) == (version, False)
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"fingerprint": 3}', b"\xff"])
 def test_a_damaged_fingerprint_is_no_fingerprint(
     model: Path, destination: Path, content: bytes
