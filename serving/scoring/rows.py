@@ -39,7 +39,8 @@ def inputs_of(rows: Sequence[Row], signature: Signature) -> dict[str, np.ndarray
 
     A signature with one input of text takes examples: rows that are values are serialized.
     For any other, each input is looked up in each row; lists of different lengths are filled up
-    at their end, and what is missing (null) is -1, "" or NaN, as the export's signatures expect.
+    at their end, and what is missing (null) is -1, "" or NaN, as the export's signatures expect;
+    a list that is missing is empty.
 
     Args:
         rows: rows of one call.
@@ -90,9 +91,11 @@ def _column(name: str, values: list[Any], spec: TensorSpec) -> np.ndarray:
     if spec.dtype in ("DT_FLOAT", "DT_DOUBLE", "DT_HALF"):
         missing = float("nan")
     if spec.shape is not None and len(spec.shape) == 2:
+        values = [_or(value, []) for value in values]
         if not all(isinstance(value, list | tuple | np.ndarray) for value in values):
             raise ValueError(f"input {name!r}: a list is expected in each row")
-        longest = max(len(value) for value in values)
+        # TensorFlow Serving cannot pad what has no column, and refuses all that it merged with it.
+        longest = max(1, *(len(value) for value in values))
         filler = "" if spec.dtype == STRING else 0
         values = [
             [_or(one, missing) for one in value] + [filler] * (longest - len(value))

@@ -130,12 +130,13 @@ def test_rows_become_typed_columns_filled_up_at_the_end() -> None:
     assert inputs["tags"].tolist() == [[b"x", b""], [b"y", b""]]
 
 
-def test_rows_without_any_history_have_no_columns() -> None:
-    inputs = inputs_of([{**ROW, "history": [], "tags": []}], RAW)
+@pytest.mark.parametrize("nothing", [[], None])
+def test_rows_without_any_history_have_a_column_that_a_server_can_pad(nothing: Any) -> None:
+    inputs = inputs_of([{**ROW, "history": nothing, "tags": nothing}] * 2, RAW)
 
-    assert inputs["history"].shape == (1, 0)
+    assert inputs["history"].tolist() == [[0], [0]]
     assert inputs["history"].dtype == np.int64
-    assert inputs["tags"].shape == (1, 0)
+    assert inputs["tags"].tolist() == [[b""], [b""]]
 
 
 @pytest.mark.parametrize(
