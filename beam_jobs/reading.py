@@ -59,7 +59,11 @@ def match_files(folder: str, patterns: tuple[str, ...], file_format: FileFormat)
         for metadata in match.metadata_list
     }
     if not found:
-        hint = "; *, ? and [ in the path stand for others" if re.search(r"[*?[]", folder) else ""
+        hint = ""
+        if re.search(r"[*?[]", folder):
+            hint = "; *, ? and [ in the path stand for others"
+        elif "://" not in folder and not os.path.isdir(folder):
+            hint = f"; {os.path.abspath(folder)} is no folder"
         raise InputError(f"{folder}: no file matches {', '.join(patterns)}{hint}")
     empty = sorted(path for path, size in found.items() if size == 0)
     if empty:

@@ -20,10 +20,10 @@ from beam_jobs.simulate import simulate
 from components.pusher.versions import read_versions
 from models.warm_start_index import WarmStartError, read_index
 from pipeline.config import RunConfig
+from pipeline.curated import schema_source
 from schemas.dataset import DatasetDescription, load_description
 from schemas.writing import write_bytes
 
-CURATED = Path(__file__).parent.parent / "schemas" / "curated"
 SNAPSHOTS = "snapshots"
 SCHEMAS = "schemas"
 CHECKPOINTS = "checkpoints"
@@ -140,21 +140,6 @@ def find_schema(config: RunConfig, description: DatasetDescription) -> Path:
     if not copy.exists():
         write_bytes(copy, content)
     return copy
-
-
-def schema_source(config: RunConfig, description: DatasetDescription) -> Path:
-    """Finds the curated schema of a run.
-
-    Raises:
-        InputError: there is none.
-    """
-    source = Path(config.data.schema or CURATED / f"{description.name}.pbtxt")
-    if not source.exists():
-        raise InputError(
-            f"data.schema: {source} does not exist; `lengthwise data propose-schema CONFIG "
-            "--output FILE` proposes one to look over"
-        )
-    return source
 
 
 def find_warm_start(config: RunConfig, fingerprint: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ def main(arguments: argparse.Namespace, beam_args: list[str]) -> int:
     """Builds the examples of a run and prints what became of the rows."""
     config = load_config(arguments.config, arguments.overrides)
     dead_letter = f"{arguments.output.rstrip('/')}.dead_letter.jsonl"
+    # Beam logs what a step raises with its own stack, before the one line that says it below.
+    logging.getLogger("apache_beam.runners.common").addFilter(_is_no_input_error)
     try:
         report = build_examples(
             config, arguments.output, arguments.snapshot_output, beam_args, dead_letter
@@ -40,6 +43,10 @@ def main(arguments: argparse.Namespace, beam_args: list[str]) -> int:
         print(f"{name:<40}{count:>12,}")
     print(f"{report.seconds:.1f} s: {arguments.output}")
     return EXIT_OK
+
+
+def _is_no_input_error(record: logging.LogRecord) -> bool:
+    return not isinstance(record.msg, InputError)
 
 
 def build_examples(

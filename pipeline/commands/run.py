@@ -24,6 +24,7 @@ from models.workers.cluster import read_cluster
 from models.workers.errors import WorkerError, first_words
 from pipeline import lock
 from pipeline.config import RunConfig, load_config, to_yaml
+from pipeline.curated import schema_source
 from pipeline.environment import prepare_environment
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_REFUSED
 from pipeline.summary import Summary, find_not_judged
@@ -78,6 +79,7 @@ def check_run(config: RunConfig) -> None:
         )
     history = config.data.history
     try:
+        schema_source(config, description)
         make_plan(description, config.model, history.protocol.value, history.max_length)
         cluster = read_cluster(config.train.workers, os.environ)
     except ValueError as error:

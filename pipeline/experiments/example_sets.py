@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.curated import schema_source
 from pipeline.experiments.grid import Cell, digest
 from schemas.loading import to_plain
 from schemas.writing import write_text
@@ -77,7 +78,7 @@ def stamp_of(cell: Cell) -> str:
     That is the sources, the dataset description, the raw files, the schema and the snapshot.
     """
     # It comes with Beam, which a report does without.
-    from pipeline.prepare import TRANSFORM_SOURCES, schema_source, source_hash
+    from pipeline.prepare import TRANSFORM_SOURCES, source_hash
 
     data = cell.config.data
     folders = [data.path, *([data.snapshot] if data.snapshot != "none" else [])]
@@ -100,7 +101,6 @@ def check_inputs(cells: Iterable[Cell]) -> None:
         InputError: a file or column, the schema or the snapshot is missing, or cannot be used.
     """
     from beam_jobs.plan import make_plan, with_snapshot
-    from pipeline.prepare import schema_source
 
     for cell in {cell.example_key: cell for cell in cells}.values():
         schema_source(cell.config, cell.description)

@@ -87,8 +87,45 @@ def test_missing_data_folder_exits_2(tmp_path: Path) -> None:
         str(tmp_path / "out"),
     )
     assert done.returncode == 2
-    assert f"{tmp_path}/none: no file matches log_standard_*_pure.csv" in done.stderr
+    message = (
+        f"{tmp_path}/none: no file matches log_standard_*_pure.csv; {tmp_path}/none is no folder"
+    )
+    assert done.stderr == f"lengthwise: {message}\n"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def own_log(tmp_path: Path) -> list[str]:
+    """A log with labels in words and its description, as flags for a shipped configuration."""
+    (tmp_path / "log.csv").write_text("u,i,t,y\n1,2,1772323265,no\n1,3,1772323266,yes\n")
+    (tmp_path / "own.yaml").write_text(
+        "{name: own, log: {files: [log.csv], format: csv}, user: {column: u}, item: {column: i}, "
+        "time: {column: t, unit: s, years: [2026, 2026]}, label: {column: y}, "
+        "actions: [{name: seen}], split: {validation: 1d, test: 1d}}"
+    )
+    data = {"dataset": f"{tmp_path}/own.yaml", "path": str(tmp_path)}
+    return [flag for key, value in data.items() for flag in ("--set", f"data.{key}={value}")]
+
+
+def test_a_log_that_is_refused_is_told_without_a_stack(own_log: list[str], tmp_path: Path) -> None:
+    done = lengthwise(
+        "examples", "configs/kuairand_pure.yaml", *own_log, "--output", f"{tmp_path}/out"
+    )
+    assert done.returncode == 2
+    error, dead_letter = done.stderr.splitlines()
+    assert error.endswith("allows: 2 rows: label: y is not 0 or 1")
+    assert dead_letter == f"rows put aside: {tmp_path}/out.dead_letter.jsonl"
+
+
+def test_a_schema_that_is_not_set_is_told_at_once(own_log: list[str], tmp_path: Path) -> None:
+    root = f"run.root={tmp_path}/root"
+    done = lengthwise("run", "configs/kuairand_pure.yaml", *own_log, "--set", root)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "lengthwise: data.schema: not set, and none ships for the dataset 'own'; `lengthwise data "
+        "propose-schema CONFIG --output FILE` proposes one to look over\n"
+    )
+    assert not (tmp_path / "root").exists()
 
 
 def test_a_locked_root_says_who_holds_it(tmp_path: Path) -> None:
