@@ -114,7 +114,8 @@ class LimitsConfig:
             RESOURCE_EXHAUSTED (HTTP 503).
         request_bytes: largest gRPC message or HTTP body, also when unpacked.
         call_seconds: how long a call without a deadline of its own may take.
-        header_seconds: how long a new HTTP connection may take to send its first headers.
+        header_seconds: how long a new HTTP connection may take to send its first headers, and
+            before that for the handshake of TLS.
         body_seconds: how long an HTTP body or a gRPC message may take to arrive, and an answer
             over HTTP to be taken.
         idle_seconds: how long a kept-alive HTTP connection may stay idle.

@@ -85,7 +85,7 @@ def http_context(config: SecurityConfig) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(config.certificate, config.key)
+        context.load_cert_chain(config.certificate, config.key, password=_refuse_to_ask)
         if config.client_ca is not None:
             context.load_verify_locations(config.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -95,6 +95,13 @@ def http_context(config: SecurityConfig) -> ssl.SSLContext | None:
             f"security: certificate, key or client_ca cannot be used: {error}"
         ) from error
     return context
+
+
+def _refuse_to_ask() -> str:
+    # Without this, OpenSSL asks for a passphrase at the terminal and waits for ever.
+    raise ConfigError(
+        "security.key: a key without a passphrase is expected, found an encrypted one"
+    )
 
 
 def _read(path: str, name: str) -> bytes:

@@ -109,7 +109,13 @@ class HttpServer:
     async def _listen(self, host: str, port: int) -> int:
         self._protocols = _Protocols(self._handle, self._limits)
         self._listener = await self._loop.create_server(
-            self._protocols, host, port, ssl=self._tls, backlog=1024
+            self._protocols,
+            host,
+            port,
+            ssl=self._tls,
+            backlog=1024,
+            # A connection is made, and counted, only when the handshake is over.
+            ssl_handshake_timeout=self._limits.header_seconds if self._tls else None,
         )
         return int(self._listener.sockets[0].getsockname()[1])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -133,6 +134,20 @@ def test_plain_text_is_not_understood(secured: Running) -> None:
         secured.rest("GET", "/v1/models/tiny")
 
 
+def test_a_handshake_that_does_not_come_holds_no_connection(
+    versions: Path, pairs: dict[str, Pair]
+) -> None:
+    security = {
+        "certificate": str(pairs["server"].certificate),
+        "key": str(pairs["server"].key),
+    }
+    with (
+        running(versions, wait=False, security=security, limits={"header_seconds": 0.2}) as server,
+        socket.create_connection(("127.0.0.1", server.ports.rest), timeout=20) as silent,
+    ):
+        assert silent.recv(1) == b""
+
+
 @pytest.fixture(scope="module")
 def guarded(versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     token = tmp_path_factory.mktemp("token") / "token"
@@ -226,6 +241,25 @@ def test_a_certificate_that_is_none_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="certificate"):
         http_context(SecurityConfig(certificate=str(broken), key=str(broken)))
+
+
+def test_an_encrypted_key_is_refused_without_asking_for_its_passphrase(
+    tmp_path: Path, pairs: dict[str, Pair]
+) -> None:
+    plain = serialization.load_pem_private_key(pairs["server"].key.read_bytes(), None)
+    encrypted = tmp_path / "encrypted.key"
+    encrypted.write_bytes(
+        plain.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+
+    with pytest.raises(ConfigError, match=r"security\.key: .* without a passphrase"):
+        http_context(
+            SecurityConfig(certificate=str(pairs["server"].certificate), key=str(encrypted))
+        )
 
 
 def test_without_files_there_is_no_tls() -> None:
