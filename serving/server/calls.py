@@ -69,6 +69,24 @@ class Calls:
                 Code.INTERNAL, f"{api}: {type(error).__name__}; the server's log has more"
             ) from error
         finally:
-            name = model if self._knows(model) else UNKNOWN_MODEL
-            self._metrics.request(name, api, entrypoint, code.name, time.monotonic() - start)
+            seconds = time.monotonic() - start
+            self._metrics.request(self._counted(model), api, entrypoint, code.name, seconds)
         return result
+
+    def refuse(self, *, model: str, api: str, entrypoint: str) -> ServingError:
+        """Counts a call that finds no thread to run in.
+
+        Args:
+            model: name of the model it asks for.
+            api: method, such as ``Predict``.
+            entrypoint: ``GRPC`` or ``REST``.
+
+        Returns:
+            The error it is answered with.
+        """
+        error = self._admission.overloaded()
+        self._metrics.request(self._counted(model), api, entrypoint, error.code.name, 0.0)
+        return error
+
+    def _counted(self, model: str) -> str:
+        return model if self._knows(model) else UNKNOWN_MODEL

@@ -90,7 +90,7 @@ class Server:
         self._health = Health(self.manager, (prediction_service.SERVICE, model_service.SERVICE))
         self._health.add_to(self._grpc)
         api = RestApi(self.manager, inference, calls, self.metrics, limits.call_seconds)
-        self._http = HttpServer(api, self._guard, self._admission, limits, tls)
+        self._http = HttpServer(api, self._guard, limits, tls)
 
     def start(self) -> Ports:
         """Starts to load models and to listen.

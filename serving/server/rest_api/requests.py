@@ -114,6 +114,19 @@ class RestApi:
         except ServingError as error:
             return error_answer(error)
 
+    def refuse(self, path: str) -> Answer:
+        """Answers an inference call that finds no thread to run in.
+
+        Args:
+            path: path of the URL as it was sent.
+        """
+        match = _INFERENCE.fullmatch(path)
+        assert match is not None
+        error = self._calls.refuse(
+            model=unquote(match["name"]), api=match["method"].capitalize(), entrypoint="REST"
+        )
+        return error_answer(error)
+
     def health(self, *, stopping: bool) -> Answer:
         """Answers a health check: 200 once every model serves."""
         if self._manager.ready() and not stopping:

@@ -16,7 +16,6 @@ from typing import Any
 
 from aiohttp import HttpVersion11, web
 
-from serving.server.admission import Admission
 from serving.server.config import LimitsConfig
 from serving.server.errors import Code, ServingError
 from serving.server.rest_api.requests import HEALTH_PATH, Answer, RestApi, error_answer
@@ -39,7 +38,6 @@ class HttpServer:
         self,
         api: RestApi,
         guard: TokenGuard,
-        admission: Admission,
         limits: LimitsConfig,
         tls: ssl.SSLContext | None,
     ):
@@ -48,13 +46,11 @@ class HttpServer:
         Args:
             api: answers the requests.
             guard: refuses requests without the token.
-            admission: makes the error of a call that finds no thread.
             limits: sizes, times and counts.
             tls: TLS, or null for none.
         """
         self._api = api
         self._guard = guard
-        self._admission = admission
         self._limits = limits
         self._tls = tls
         self._loop = asyncio.new_event_loop()
@@ -188,7 +184,7 @@ class HttpServer:
             )
         # Where all threads are busy the call would wait for one, and could not be refused.
         if self._pending >= self._limits.concurrent_calls:
-            raise self._admission.overloaded()
+            return self._api.refuse(path)
         self._pending += 1
         try:
             return await self._loop.run_in_executor(

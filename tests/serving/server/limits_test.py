@@ -72,7 +72,10 @@ def test_rest_calls_beyond_the_threads_are_shed(server: Running) -> None:
         held = [pool.submit(server.rest, "POST", PREDICT, BODY) for _ in range(MOST_CALLS)]
         until(lambda: outstanding(server) == MOST_CALLS)
 
+        refused = server.server.metrics.requests.value("tiny", "RESOURCE_EXHAUSTED")
         assert server.rest("POST", PREDICT, BODY)[0] == 503
+        counted = server.server.metrics.requests.value("tiny", "RESOURCE_EXHAUSTED")
+        assert counted == refused + 1
         hold.open()
         assert [each.result(20)[0] for each in held] == [200] * MOST_CALLS
 
