@@ -49,6 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
             summary_path.unlink(missing_ok=True)
         config = load_config(arguments.config, arguments.overrides)
         check_run(config)
+        check_destination(config)
         root = Path(config.run.root).resolve()
         with lock.hold(root):
             return _run(config, root, summary_path)
@@ -88,6 +89,25 @@ def check_run(config: RunConfig) -> None:
         raise ConfigError(
             f"by TF_CONFIG this is {cluster.name(cluster.index)}; `lengthwise worker CONFIG` is "
             "accepted there, and `lengthwise run` for the chief"
+        )
+
+
+def check_destination(config: RunConfig) -> None:
+    """Checks now, not after hours of work, that ``push.destination`` can be pushed to.
+
+    Raises:
+        ConfigError: it, or what it would be made in, is no folder or not writable.
+    """
+    if config.push.destination is None:
+        return
+    destination = place = config.destination.resolve()
+    while not place.exists():
+        place = place.parent
+    fault = "is no folder" if not place.is_dir() else "cannot be written to"
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"push.destination {str(destination)!r}: {place} {fault}; a folder is accepted that "
+            "this user can write to, or make"
         )
 
 

@@ -297,6 +297,7 @@ def test_chatter_of_an_import_is_dropped_and_what_follows_is_not(
         ("data.allow_empty=[train]", "needs all three splits"),
         ("data.generate.seed=-1", "seed -1"),
         ("run.root=runs/shop[1]", "a path without *, ? and [ is accepted"),
+        ("push.destination=README.md/versions", "README.md is no folder; a folder is accepted"),
     ],
 )
 def test_combinations_that_cannot_work_are_refused_before_anything_starts(
