@@ -52,13 +52,15 @@ def inputs_of(rows: Sequence[Row], signature: Signature) -> dict[str, np.ndarray
     examples = example_input(signature)
     if examples is not None and not _given_by_name(rows[0], examples):
         return {examples: cast(examples, examples_of(rows), STRING)}
-    if any(isinstance(row, bytes) for row in rows):
+    values = [row for row in rows if not isinstance(row, bytes)]
+    if len(values) < len(rows):
         raise ValueError(
             "rows: examples are accepted by a signature with one input of text; this one has "
             f"{', '.join(sorted(signature.inputs))}"
         )
+    _check_names(values, signature)
     return {
-        name: _column(name, [_value(row, name) for row in rows], spec)
+        name: _column(name, [row[name] for row in values], spec)
         for name, spec in signature.inputs.items()
     }
 
@@ -80,10 +82,15 @@ def _given_by_name(row: Row, name: str) -> bool:
     return not isinstance(row, bytes) and name in row
 
 
-def _value(row: Any, name: str) -> Any:
-    if name not in row:
-        raise ValueError(f"input {name!r}: missing in a row, which has {', '.join(sorted(row))}")
-    return row[name]
+def _check_names(rows: Sequence[Mapping[str, Any]], signature: Signature) -> None:
+    for row in rows:
+        absent = sorted(name for name in signature.inputs if name not in row)
+        if absent:
+            named = ", ".join(map(repr, absent))
+            raise ValueError(
+                f"input{'s' if len(absent) > 1 else ''} {named}: missing in a row, which has "
+                f"{', '.join(sorted(row))}"
+            )
 
 
 def _column(name: str, values: list[Any], spec: TensorSpec) -> np.ndarray:

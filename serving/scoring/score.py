@@ -86,7 +86,9 @@ def model_metadata(folder: Path) -> ModelMetadata:
     try:
         model.ParseFromString((folder / "saved_model.pb").read_bytes())
     except OSError as error:
-        raise ValueError(f"{folder}: saved_model.pb: {error.strerror or error}") from None
+        versions = sorted(int(one.name) for one in folder.glob("*") if one.name.isdecimal())
+        hint = f"; a version such as {folder / str(versions[-1])} is accepted" if versions else ""
+        raise ValueError(f"{folder}: saved_model.pb: {error.strerror or error}{hint}") from None
     except DecodeError:
         raise ValueError(f"{folder}: saved_model.pb is not a SavedModel") from None
     signatures = messages.SignatureDefMap()

@@ -160,9 +160,13 @@ def test_a_value_of_another_type_is_refused_by_name(changed: dict[str, Any], tex
     assert next(iter(changed)) in str(caught.value)
 
 
-def test_an_input_that_is_missing_is_named() -> None:
-    with pytest.raises(ValueError, match=r"input 'name': missing in a row, which has item_id"):
-        inputs_of([{"item_id": 1, "price": 1.0}], RAW)
+def test_inputs_that_are_missing_are_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"input 'name': missing in a row, which has history, item"
+    ):
+        inputs_of([{name: value for name, value in ROW.items() if name != "name"}], RAW)
+    with pytest.raises(ValueError, match=r"'name', .*: missing in a row, which has item_id, price"):
+        inputs_of([ROW, {"item_id": 1, "price": 1.0}], RAW)
 
 
 def test_examples_for_a_signature_of_tensors_are_refused() -> None:
@@ -322,8 +326,12 @@ def test_a_model_folder_scores_in_this_process(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"saved_model.pb: No such file"):
+    with pytest.raises(ValueError, match=r"saved_model.pb: No such file or directory$"):
         with_model(tmp_path, "score")
+    for version in ("9", "10"):
+        (tmp_path / "served" / version).mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"served/10 is accepted$"):
+        with_model(tmp_path / "served", "score")
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff")
     with pytest.raises(ValueError, match="not a SavedModel"):
         with_model(tmp_path, "score")
