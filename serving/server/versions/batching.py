@@ -217,6 +217,10 @@ class BatchQueue:
             start = end
 
     def _run_alone(self, task: _Task) -> None:
+        if task.deadline <= time.monotonic():
+            # It passed while the batch ran that this request was in first.
+            self._finish(task, error=expired("while the model ran"))
+            return
         try:
             self._finish(task, outputs=self._run(task.inputs))
         except ServingError as error:

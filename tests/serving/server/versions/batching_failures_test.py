@@ -70,6 +70,38 @@ def test_one_bad_request_does_not_fail_the_others(pool: futures.Executor) -> Non
     assert results[1].message == "x: negative"
 
 
+def test_a_request_that_expired_in_a_batch_that_failed_is_not_run_again(
+    pool: futures.Executor,
+) -> None:
+    gates = [threading.Event(), threading.Event()]
+    entered = threading.Semaphore(0)
+    batches: list[list[float]] = []
+
+    def run(inputs: Arrays) -> Arrays:
+        batches.append(inputs["x"].tolist())
+        entered.release()
+        assert gates[min(len(batches), 2) - 1].wait(20)
+        if (inputs["x"] < 0).any():
+            raise invalid("x: negative")
+        return {"y": inputs["x"]}
+
+    queue = BatchQueue(signature(), run, BatchingConfig())
+    submit(pool, queue, 0.0)
+    assert entered.acquire(timeout=20)
+    bad = submit(pool, queue, -1.0)
+    until(lambda: waiting(queue) == 1)
+    gone = submit(pool, queue, 2.0, deadline=time.monotonic() + 1.0)
+    until(lambda: waiting(queue) == 2)
+    gates[0].set()
+    assert entered.acquire(timeout=20)
+    assert isinstance(gone.exception(20), ServingError)
+    gates[1].set()
+
+    assert isinstance(bad.exception(20), ServingError)
+    assert queue.run(request(5.0), FOREVER)["y"].tolist() == [5]
+    assert batches == [[0], [-1, 2], [-1], [5]]
+
+
 def test_an_output_without_the_rows_of_the_batch_ends_the_merging(pool: futures.Executor) -> None:
     gate = threading.Event()
     sizes = []
