@@ -20,6 +20,7 @@ _CRC = struct.Struct("<I")
 _CRC_MASK = 0xA282EAD8
 _GZIP_MAGIC = b"\x1f\x8b"
 _LARGEST_INT = 2**63 - 1
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 def serialize(values: Mapping[str, Any]) -> bytes:
@@ -50,6 +51,11 @@ def serialize(values: Mapping[str, Any]) -> bytes:
         if array.dtype.kind in "biu":
             feature.int64_list.value.extend(array.astype(np.int64).tolist())
         elif array.dtype.kind == "f":
+            if (np.abs(array[np.isfinite(array)]) > _LARGEST_FLOAT).any():
+                raise ValueError(
+                    f"feature {name!r}: numbers of at most {_LARGEST_FLOAT:g} are accepted, found "
+                    f"{value!r}"
+                )
             feature.float_list.value.extend(array.tolist())
         elif all(isinstance(one, str | bytes) for one in many):
             feature.bytes_list.value.extend(

@@ -130,6 +130,15 @@ def test_a_whole_number_of_more_than_64_bits_does_not_become_another(value: Any)
     assert list(features["y"].int64_list.value) == [2**63 - 1]
 
 
+@pytest.mark.parametrize("value", [1e39, [0.5, -1e39], np.array([1e300])])
+def test_a_number_that_is_too_large_does_not_become_infinite(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"'price'.* 3\.4"):
+        serialize({"price": value})
+
+    kept = messages.Example.FromString(serialize({"price": [float("inf"), 3.4e38]}))
+    assert kept.features.feature["price"].float_list.value[0] == float("inf")
+
+
 def test_bytes_of_an_example_are_checked() -> None:
     assert check(messages.Example().SerializeToString()) == b""
     with pytest.raises(ValueError, match="not a serialized"):
