@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 
 from serving.server.errors import Code, ServingError, stopping
@@ -19,6 +20,7 @@ class Admission:
         self._changed = threading.Condition()
         self._under_way = 0
         self._closed = False
+        self._refused_at = 0.0
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
@@ -29,6 +31,7 @@ class Admission:
         """
         with self._changed:
             if self._closed:
+                self._refused_at = time.monotonic()
                 raise stopping()
             if self._under_way >= self._most:
                 raise self.overloaded()
@@ -57,6 +60,18 @@ class Admission:
         """Refuses new calls from now on."""
         with self._changed:
             self._closed = True
+            self._refused_at = time.monotonic()
+
+    def wait_until_left(self, quiet_seconds: float, seconds: float) -> None:
+        """Waits until nobody calls any more, once ``close`` was called.
+
+        Args:
+            quiet_seconds: time without a call that is long enough.
+            seconds: longest wait, for callers that call again at once.
+        """
+        end = time.monotonic() + seconds
+        while (left := min(self._refused_at + quiet_seconds, end) - time.monotonic()) > 0:
+            time.sleep(left)
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Waits for calls under way to end; returns whether they did."""

@@ -30,6 +30,9 @@ from serving.server.versions.warmup import warm
 
 _LOG = logging.getLogger(__name__)
 
+_QUIET_SECONDS = 0.2
+_LEAVE_SECONDS = 1.0
+
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -130,6 +133,9 @@ class Server:
         self.manager.stop()
         self._admission.close()
         self._http.stop_listening()
+        # A call that gRPC has no thread for yet when it is stopped ends with CANCELLED, which no
+        # client tries again. So callers are told UNAVAILABLE first, and given time to leave.
+        self._admission.wait_until_left(_QUIET_SECONDS, _LEAVE_SECONDS)
         stopped = self._grpc.stop(seconds)
         idle = self._admission.wait_until_idle(seconds)
         stopped.wait(seconds)

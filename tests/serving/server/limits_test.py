@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
@@ -15,7 +16,11 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
+from serving.server.admission import Admission
+from serving.server.errors import ServingError
+from serving.server.metrics import ServingMetrics
 from tests.serving.server.bounded import (
     BODY,
     MOST_CALLS,
@@ -188,6 +193,51 @@ def test_stopping_lets_calls_under_way_end_and_refuses_new_ones(versions: Path) 
         assert held.result(20)["y"] == [2.0]
         assert held_rest.result(20) == (200, {"predictions": [2.0]})
         assert stopped.result(30) is True
+
+
+def test_stopping_tells_every_caller_that_it_may_call_elsewhere(versions: Path) -> None:
+    under_way = threading.Semaphore(0)
+
+    def call(server: Running) -> str:
+        # A connection of its own, as clients in processes of their own have.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(f"127.0.0.1:{server.ports.grpc}", options) as channel:
+            predict = PredictionServiceStub(channel).Predict
+            while True:
+                try:
+                    predict(predict_request({"x": [1.0]}), timeout=20)
+                except grpc.RpcError as error:
+                    return error.code().name
+                under_way.release()
+
+    with running(versions) as server, futures.ThreadPoolExecutor(12) as pool:
+        calls = [pool.submit(call, server) for _ in range(12)]
+        for _ in range(100):
+            assert under_way.acquire(timeout=20)
+
+        assert server.server.stop() is True
+
+        assert {each.result(20) for each in calls} == {"UNAVAILABLE"}
+
+
+def test_callers_that_do_not_leave_keep_nothing_up() -> None:
+    admission = Admission(1, ServingMetrics())
+    admission.close()
+    left = threading.Event()
+
+    def call_again() -> None:
+        while not left.is_set():
+            with pytest.raises(ServingError), admission.call():
+                pass
+
+    with futures.ThreadPoolExecutor(1) as pool:
+        caller = pool.submit(call_again)
+        start = time.monotonic()
+        admission.wait_until_left(30.0, 0.3)
+        left.set()
+        caller.result(20)
+
+    assert 0.3 <= time.monotonic() - start < 20
 
 
 def server_listens(server: Running) -> bool:
