@@ -208,7 +208,9 @@ def _normalised(inputs: dict[str, Values], numbers: tuple[plans.Number, ...]) ->
     for number in numbers:
         value = _scalar_number(inputs, number)
         if number.scale is Scale.LOG1P:
-            value = _log1p(tf.where(value < 0, tf.zeros_like(value), value))
+            # Minus infinity is no number, and not the least of them.
+            is_below = tf.math.is_finite(value) & (value < 0)
+            value = _log1p(tf.where(is_below, tf.zeros_like(value), value))
         columns.append(value)
     values = tf.cast(tf.stack(columns, axis=1), tf.float64)
     present = tf.math.is_finite(values)

@@ -123,7 +123,7 @@ def test_unseen_values_are_unknown(int_run: TinyRun) -> None:
     assert found[FIELDS].numpy()[0, column] == UNKNOWN_INDEX
 
 
-@pytest.mark.parametrize("age", [float("nan"), float("inf")])
+@pytest.mark.parametrize("age", [float("nan"), float("inf"), float("-inf")])
 def test_a_number_that_is_none_counts_as_missing(int_run: TinyRun, age: float) -> None:
     row = {**int_run.rows["train"][0], "age": age}
     plan = read_run_config(int_run.custom_config).plan
