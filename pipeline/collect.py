@@ -44,6 +44,7 @@ def collect(summary: Summary, root: Path) -> None:
         elif artifact_type == "ModelEvaluation":
             metrics = read_metrics(folder)
             summary.overall, summary.slices = metrics["overall"], metrics["slices"]
+            summary.baseline = read_metrics(folder, baseline=True)["overall"]
             summary.refusals = read_refusals(folder) + summary.refusals
         elif artifact_type == "LengthwiseCanaryResult" and (folder / CANARY_FILE).exists():
             summary.canary = json.loads((folder / CANARY_FILE).read_text(encoding="utf-8"))

@@ -23,7 +23,9 @@ class Summary:
         steps: seconds of each step and whether it was answered from the cache.
         overall: metrics on the test split.
         slices: the same by slice, such as ``length_bucket:0-9``.
-        not_judged: buckets that could not refuse the model, and why.
+        not_judged: buckets that could not refuse the model, and why; ``max_worsening`` where
+            there was no blessed model to compare with.
+        baseline: metrics of the last blessed model on the same test split; empty without one.
         counters: rows read, rejected and dropped, examples by split.
         training: chosen epoch, validation metrics, examples per second.
         canary: what the model showed in a server; empty without one.
@@ -39,6 +41,7 @@ class Summary:
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     overall: dict[str, Any] = field(default_factory=dict)
     slices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    baseline: dict[str, Any] = field(default_factory=dict)
     not_judged: dict[str, str] = field(default_factory=dict)
     counters: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -55,31 +58,37 @@ class Summary:
         write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
-def find_not_judged(slices: Mapping[str, Mapping[str, Any]], config: RunConfig) -> dict[str, str]:
-    """Finds the buckets that are too small to refuse a model, or that a metric is undefined on.
+def find_not_judged(
+    slices: Mapping[str, Mapping[str, Any]], config: RunConfig, *, compared: bool = True
+) -> dict[str, str]:
+    """Finds what could not refuse a model: small buckets, undefined metrics, no comparison.
 
     Args:
         slices: metrics by slice, such as ``length_bucket:0-9``; None where one is undefined.
         config: the run.
+        compared: whether there was a blessed model to compare with.
 
     Returns:
-        Why each was not judged; empty if no threshold looks at buckets.
+        Why each was not judged; only of what the configuration has thresholds for.
     """
-    checked = sorted({*config.evaluation.slice_thresholds, *config.evaluation.slice_max_worsening})
+    reasons = {}
+    evaluation = config.evaluation
+    if not compared and slices and (evaluation.max_worsening or evaluation.slice_max_worsening):
+        reasons["max_worsening"] = f"no other blessed model of run.name {config.run.name!r}"
+    checked = sorted({*evaluation.slice_thresholds, *evaluation.slice_max_worsening})
     if not checked or not slices:
-        return {}
+        return reasons
     edges = {
         features.LENGTH_BUCKET: config.data.length_edges,
         features.DENSITY_BUCKET: config.data.density_edges,
     }
-    reasons = {}
     for dimension, lower in edges.items():
         for bucket in features.bucket_names(lower):
             name = f"{dimension}:{bucket}"
             found = slices.get(name, {})
             examples = found.get("example_count", 0)
             undefined = [metric.value for metric in checked if found.get(metric.value) is None]
-            if examples < config.evaluation.min_slice_size:
+            if examples < evaluation.min_slice_size:
                 reasons[name] = f"{examples:,} examples"
             elif undefined and not found.get("invalid_scores"):
                 reasons[name] = f"{', '.join(undefined)} undefined"

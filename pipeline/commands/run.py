@@ -151,7 +151,9 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
             screen.finish(note=_data_note(prepared.plan.snapshot))
             run_pipeline(prepared, screen)
             collect(summary, root)
-            summary.not_judged = find_not_judged(summary.slices, config)
+            summary.not_judged = find_not_judged(
+                summary.slices, config, compared=bool(summary.baseline)
+            )
             if summary.status == "not_blessed":
                 code = EXIT_REFUSED
         except BaseException as error:
@@ -229,7 +231,8 @@ def _report(summary: Summary, console: Console, duration: str, log: Path) -> Non
         console.print(_metrics_table(summary))
     if summary.not_judged:
         listed = ", ".join(f"{name} ({reason})" for name, reason in summary.not_judged.items())
-        console.print(f"not judged, by evaluation.min_slice_size or undefined: {listed}")
+        text = f"not judged, below evaluation.min_slice_size or as stated: {listed}"
+        console.print(text, soft_wrap=False)
     counters = {key: number for key, number in summary.counters.items() if "rejected" in key}
     if counters:
         listed = ", ".join(f"{n:,} {key.partition(':')[2]}" for key, n in counters.items())

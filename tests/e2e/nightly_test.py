@@ -62,6 +62,8 @@ def test_first_run_pushes_a_model(
     overall = summary["overall"]
     assert {"auc", "log_loss", "example_count"} <= set(overall)
     assert overall["example_count"] == summary["counters"]["examples:test"]
+    assert summary["baseline"] == {}
+    assert "max_worsening" in summary["not_judged"]
     by_length = [
         v for k, v in summary["slices"].items() if k.startswith("length_bucket:") and "," not in k
     ]
@@ -203,6 +205,9 @@ def test_an_edit_of_the_raw_data_is_noticed(
     assert not summary["steps"]["Trainer"]["cached"]
     assert summary["status"] == "pushed"
     assert workspace.versions() == ["1", "2"]
+    # Version 1, on the examples of this run.
+    assert summary["baseline"]["example_count"] == summary["overall"]["example_count"]
+    assert "max_worsening" not in summary["not_judged"]
 
 
 def test_bad_raw_data_end_with_code_2_and_keep_the_model(

@@ -30,6 +30,24 @@ def test_the_reasons_of_the_canary_are_refusals(
     assert summary.status == "not_blessed"
 
 
+def test_what_a_model_was_compared_with_is_in_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(folder: Path, *, baseline: bool = False) -> dict[str, dict[str, float]]:
+        return {"overall": {"auc": 0.7 if baseline else 0.8}, "slices": {}}
+
+    artifact = metadata_store_pb2.Artifact(uri=str(tmp_path))
+    found = [("ModelEvaluation", artifact)]
+    monkeypatch.setattr(collect, "artifacts_of_last_run", lambda database: iter(found))
+    monkeypatch.setattr(collect, "read_metrics", read)
+    monkeypatch.setattr(collect, "read_refusals", lambda folder: [])
+    summary = Summary()
+
+    collect.collect(summary, tmp_path)
+
+    assert (summary.overall, summary.baseline) == ({"auc": 0.8}, {"auc": 0.7})
+
+
 def test_the_summary_is_json_where_a_metric_is_undefined(tmp_path: Path) -> None:
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is no JSON")

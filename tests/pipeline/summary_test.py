@@ -42,3 +42,14 @@ def test_what_a_broken_model_leaves_undefined_is_judged() -> None:
 def test_nothing_is_named_where_nothing_is_looked_at(slices: dict[str, Any]) -> None:
     thresholds = {} if slices else {"auc": {"min": 0.5}}
     assert find_not_judged(slices, configure(slice_thresholds=thresholds)) == {}
+
+
+def test_a_model_that_was_compared_with_none_says_so() -> None:
+    config = configure(slice_thresholds={})
+    reason = {"max_worsening": "no other blessed model of run.name 'lengthwise'"}
+    assert find_not_judged(SLICES, config, compared=False) == reason
+    assert find_not_judged(SLICES, config, compared=True) == {}
+    # Where nothing is to be compared, or was evaluated, there is nothing to miss.
+    config = configure(slice_thresholds={}, max_worsening={})
+    assert find_not_judged(SLICES, config, compared=False) == {}
+    assert find_not_judged({}, configure(), compared=False) == {}
