@@ -46,3 +46,5 @@ def _token(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: a token of ASCII text is accepted, found other bytes") from None

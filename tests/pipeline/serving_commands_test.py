@@ -106,6 +106,7 @@ def test_rows_of_tensors_are_scored_into_a_csv_file(address: str, tmp_path: Path
         (["--deadline", "0"], 2, "deadline_seconds 0"),
         (["--cert-file", "c.pem"], 2, "give both or neither"),
         (["--token-file", "/none"], 2, "/none: cannot be read"),
+        (["--token-file", sys.executable], 2, f"{sys.executable}: a token of ASCII text"),
         (["--model", "a/b"], 2, "model 'a/b'"),
     ],
 )
