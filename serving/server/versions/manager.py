@@ -301,16 +301,22 @@ class Manager:
         for number in sorted(aspired, reverse=True):
             if self._stop.is_set():
                 return
-            with self._lock:
-                due = model.is_due(number, time.monotonic())
-            if due:
-                self._bring_up(model, number, found[number])
+            self._bring_up_if_due(model, number, found[number])
+        if source.policy.latest is not None:
+            # After a start no good version is there yet that would keep serving.
+            for number in sorted(found.keys() - aspired, reverse=True):
+                if self._stop.is_set() or model.serving():
+                    break
+                self._bring_up_if_due(model, number, found[number])
         with self._lock:
             surplus = model.surplus(aspired)
         for record in surplus:
             self._unload(model, record)
 
-    def _bring_up(self, model: ModelRecord, number: int, path: Path) -> None:
+    def _bring_up_if_due(self, model: ModelRecord, number: int, path: Path) -> None:
+        with self._lock:
+            if not model.is_due(number, time.monotonic()):
+                return
         name = model.source.name
         record = self._set(model, number, State.LOADING)
         start = time.monotonic()

@@ -105,6 +105,34 @@ def test_a_version_that_fails_is_reported_and_the_good_one_stays(
     assert "variables: truncated" in caplog.text
 
 
+def test_after_a_start_the_newest_version_that_loads_serves_in_place_of_a_broken_one(
+    managed: Managed,
+) -> None:
+    folder = managed.folder("tiny", 1, 2, 3, 4)
+    for number in (3, 4):
+        managed.loader.broken[number] = LoadError(Code.DATA_LOSS, "half copied")
+    manager = managed.start(source(folder))
+
+    assert manager.wait_until_ready(20)
+    assert manager.acquire("tiny").number == 2
+    assert manager.status("tiny", 4)[0].code is Code.DATA_LOSS
+    assert 1 not in states(manager)
+
+    del managed.loader.broken[4]
+    until(lambda: serving(manager) == [4])
+
+
+def test_versions_that_are_named_are_not_replaced_by_others(managed: Managed) -> None:
+    folder = managed.folder("tiny", 1, 2)
+    managed.loader.broken[2] = LoadError(Code.DATA_LOSS, "half copied")
+    manager = managed.start(source(folder, policy=VersionPolicy(specific=(2,))))
+
+    until(lambda: len(managed.loader.attempts) >= 3)
+
+    assert not manager.ready()
+    assert {number for number, _ in managed.loader.attempts} == {2}
+
+
 def test_a_failed_version_is_tried_again_ever_more_slowly_until_it_loads(
     managed: Managed,
 ) -> None:
