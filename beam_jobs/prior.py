@@ -103,6 +103,9 @@ def _flatten(
     rows, ranks, places, items = [], [], [], []
     for rank, sequence in enumerate(prior.sequences):
         lists = single(raw.column(sequence.column))
+        if pa.types.is_null(lists.type) or not len(lists):
+            # Nobody has any, and what they would be a list of was not written.
+            lists = pa.nulls(len(lists), pa.list_(pa.null()))
         if not (pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type)):
             raise InputError(
                 f"{file.path}: column {sequence.column!r} is {lists.type}, a list is expected"

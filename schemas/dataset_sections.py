@@ -217,6 +217,12 @@ class PriorSequence:
     action: str
     label: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.label not in (None, 0, 1):
+            raise ValueError(
+                f"column {self.column!r}: label {self.label}: 0, 1 or null is accepted"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PriorHistory:
@@ -241,6 +247,10 @@ class PriorHistory:
     sequences: tuple[PriorSequence, ...]
     total: str | None = None
     required: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.sequences:
+            raise ValueError("sequences: at least one is expected")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,6 +121,17 @@ def test_a_prior_history_without_a_total_counts_what_was_cut(tmp_path: Path) -> 
     assert known.to_pydict() == {"user": [1, 2], "known": [3, 0]}
 
 
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_prior_history_of_nothing_gives_no_events(tmp_path: Path, rows: int) -> None:
+    columns = {"uid": pa.array(range(rows), pa.int64()), "seen": pa.nulls(rows)}
+    columns |= {name: pa.nulls(rows, PRIOR_TYPES[name]) for name in ("clicks", "likes", "total")}
+    pq.write_table(pa.table(columns), tmp_path / "prior.parquet")
+    files = match_files(str(tmp_path), ("prior*",), FileFormat.PARQUET)
+    events, known = read_prior(files, describe(), configure().history)
+    assert events.num_rows == 0
+    assert known.to_pydict() == {"user": list(range(rows)), "known": [0] * rows}
+
+
 def test_parquet_side_files_of_different_widths_are_read_as_one(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": pa.array([1], pa.int32())}), tmp_path / "x1")
     pq.write_table(pa.table({"a": pa.array([2], pa.int64())}), tmp_path / "x2")

@@ -65,6 +65,20 @@ def test_shipped_descriptions_survive_a_round_trip(path: Any) -> None:
             },
             r"fields \['a'\]: per is for context fields",
         ),
+        (
+            {"prior_history": {"files": ["p"], "key": "u", "sequences": []}},
+            "prior_history: sequences: at least one is expected",
+        ),
+        (
+            {
+                "prior_history": {
+                    "files": ["p"],
+                    "key": "u",
+                    "sequences": [{"column": "c", "action": "click", "label": 2}],
+                }
+            },
+            "label 2: 0, 1 or null is accepted",
+        ),
         ({"history_fields": ["tag"]}, "no such item fields"),
         (
             {
