@@ -12,7 +12,15 @@ from beam_jobs.config import DataConfig
 from components.config import EvaluationConfig, PushConfig
 from models.config import ModelConfig, TrainConfig
 from models.tuning.config import TuneConfig, look_up
-from schemas.loading import STRICT, apply_overrides, build, read_yaml, set_keys, to_plain
+from schemas.loading import (
+    STRICT,
+    ConfigError,
+    apply_overrides,
+    build,
+    read_yaml,
+    set_keys,
+    to_plain,
+)
 from serving.canary.config import CanaryConfig
 
 
@@ -66,7 +74,6 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         self.model.fusion(self.data.history.protocol.value)
-        check_searched_keys(self)
 
     @property
     def destination(self) -> Path:
@@ -77,22 +84,23 @@ class RunConfig:
 def check_searched_keys(config: RunConfig) -> None:
     """Refuses a search over values that the configuration does not accept.
 
-    Combinations of several keys are not tried; a trial that cannot be is passed over.
+    Combinations of several keys are not tried; a trial that cannot be is passed over. Only a search
+    asks for this: a run or an experiment with another backbone does not read the section.
 
     Raises:
-        ValueError: names the key and the value.
+        ConfigError: names the key and the value.
     """
     plain = {**to_plain(config), "tune": {}}
     for key, searched in config.tune.keys.items():
         section = key.rpartition(".")[0]
         if look_up(plain, section) is None:
             name = section.rpartition(".")[2]
-            raise ValueError(f"tune.keys.{key}: {name} is None here, not a section")
+            raise ConfigError(f"tune.keys.{key}: {name} is None here, not a section")
         for value in searched.samples(look_up(plain, key)):
             try:
                 build(RunConfig, set_keys(plain, {key: value}), where="there")
             except ValueError as error:
-                raise ValueError(f"tune.keys.{key}: {value!r} cannot be tried; {error}") from error
+                raise ConfigError(f"tune.keys.{key}: {value!r} cannot be tried; {error}") from error
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:

@@ -16,7 +16,7 @@ from models.progress_lines import log_to_stderr
 from models.tuning.config import TuneConfig
 from pipeline import lock
 from pipeline.commands.run import check_run, exit_code, message_of
-from pipeline.config import RunConfig, load_config, to_yaml
+from pipeline.config import RunConfig, check_searched_keys, load_config, to_yaml
 from pipeline.environment import prepare_environment
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT
 from pipeline.terminal import StepScreen, captured_output
@@ -38,6 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
                 "tune.keys: nothing to search; {train.learning_rate: {min: 1.0e-4, max: 1.0e-2, "
                 "scale: log}} is accepted, for instance"
             )
+        check_searched_keys(config)
         check_run(config)
         root = Path(config.run.root).resolve()
         with lock.hold(root):

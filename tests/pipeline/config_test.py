@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import load_config, to_yaml
+from pipeline.config import check_searched_keys, load_config, to_yaml
 from schemas.loading import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -122,13 +122,20 @@ def test_a_search_over_values_that_are_not_accepted_is_refused(
     key, _, searched = setting.partition("=")
     text = minimal.read_text() + f"\ntune: {{keys: {{{key}: {searched}}}}}\n"
     minimal.write_text(text)
+    config = load_config(minimal)
     with pytest.raises(ConfigError, match=rf"tune\.keys\.{key}: .*{message}|{message}"):
-        load_config(minimal)
+        check_searched_keys(config)
 
 
 def test_a_search_over_accepted_values_is_read(minimal: Path) -> None:
     keys = "model.lain: {choices: [null, {}]}, train.learning_rate: {min: 1e-4, max: 1e-2}"
     minimal.write_text(minimal.read_text() + f"\ntune: {{trials: 3, keys: {{{keys}}}}}\n")
-    tune = load_config(minimal).tune
+    config = load_config(minimal)
+    check_searched_keys(config)
+    tune = config.tune
     assert tune.keys["train.learning_rate"].min == 1e-4
     assert tune.keys["model.lain"].choices == (None, {})
+    # A run of another backbone does not read the section.
+    other = load_config(minimal, ["model.backbone=pooled"])
+    with pytest.raises(ConfigError, match=r"tune\.keys\.model\.lain: \{\} cannot be tried"):
+        check_searched_keys(other)

@@ -33,3 +33,16 @@ def test_a_search_whose_data_the_gate_refused_marks_the_snapshot_as_a_run_does(
     )
     assert tune.main(arguments) == 3
     assert marked == [True]
+
+
+def test_a_search_over_values_that_are_not_accepted_is_refused_before_it_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = argparse.Namespace(
+        config="configs/demo.yaml",
+        overrides=[f"run.root={tmp_path}/run", "tune.keys={model.backbone: {choices: [dim]}}"],
+    )
+    assert tune.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("lengthwise: tune.keys.model.backbone: 'dim' cannot be tried; ")
+    assert not (tmp_path / "run").exists()
