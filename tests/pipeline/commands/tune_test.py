@@ -40,7 +40,7 @@ def test_a_search_over_values_that_are_not_accepted_is_refused_before_it_starts(
 ) -> None:
     arguments = argparse.Namespace(
         config="configs/demo.yaml",
-        overrides=[f"run.root={tmp_path}/run", "tune.keys={model.backbone: {choices: [dim]}}"],
+        overrides=[f"run.root={tmp_path}/run", "tune.keys={model.backbone: {choices: [din, dim]}}"],
     )
     assert tune.main(arguments) == 2
     told = capsys.readouterr().err
