@@ -28,7 +28,8 @@ def captured_output(log: Path) -> Iterator[Console]:
     sys.stdout.flush()
     sys.stderr.flush()
     real = os.dup(1), os.dup(2)
-    with log.open("ab", buffering=0) as stream, os.fdopen(real[0], "w", closefd=False) as screen:
+    # The screen closes its own: closed before, what it still holds would fail as a bad descriptor.
+    with log.open("ab", buffering=0) as stream, os.fdopen(real[0], "w") as screen:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
         try:
@@ -40,7 +41,6 @@ def captured_output(log: Path) -> Iterator[Console]:
                     chatter.flush()
             os.dup2(real[0], 1)
             os.dup2(real[1], 2)
-            os.close(real[0])
             os.close(real[1])
 
 

@@ -124,10 +124,12 @@ def _run(config: RunConfig, root: Path, summary_path: Path | None) -> int:
         code, summary = _run_steps(config, root, console)
         summary.log = str(log)
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
-        _report(summary, console, f"{minutes} min {seconds} s", log)
-        # The one asked for first: it may lie on a disk that is not full.
-        for path in filter(None, (summary_path, root / "summary.json")):
-            summary.write(path)
+        try:
+            _report(summary, console, f"{minutes} min {seconds} s", log)
+        finally:
+            # The one asked for first: it may lie on a disk that is not full.
+            for path in filter(None, (summary_path, root / "summary.json")):
+                summary.write(path)
     return code
 
 

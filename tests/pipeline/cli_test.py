@@ -323,6 +323,35 @@ def test_combinations_that_cannot_work_are_refused_before_anything_starts(
     assert named in written["error"]
 
 
+def test_a_report_that_cannot_be_printed_is_in_the_summary_all_the_same(tmp_path: Path) -> None:
+    # The disk of the file that a scheduler sends the output to is full at the end.
+    script = (
+        "import os, sys\n"
+        "from pipeline import cli\n"
+        "from pipeline.commands import run\n"
+        "from pipeline.summary import Summary\n"
+        "def steps(config, root, console):\n"
+        "    os.dup2(os.open('/dev/full', os.O_WRONLY), console.file.fileno())\n"
+        "    return 0, Summary(status='pushed', version_folder='serving/1')\n"
+        "run._run_steps = steps\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    summary = tmp_path / "summary.json"
+    arguments = ["run", "configs/demo.yaml", "--summary", str(summary)]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments, "--set", f"run.root={tmp_path}/run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    for written in (summary, tmp_path / "run" / "summary.json"):
+        assert json.loads(written.read_text())["status"] == "pushed"
+
+
 def test_faults_are_one_line_and_code_1(tmp_path: Path) -> None:
     done = lengthwise("data", "simulate", "/proc/nowhere")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
