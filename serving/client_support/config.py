@@ -124,8 +124,11 @@ class ClientConfig:
             )
         if self.connections < 1:
             raise ValueError(f"connections {self.connections}: at least 1 is accepted")
-        if self.max_message_bytes < 1:
-            raise ValueError(f"max_message_bytes {self.max_message_bytes}: at least 1 is accepted")
+        # gRPC counts them in 32 bits.
+        if not 1 <= self.max_message_bytes < 2**31:
+            raise ValueError(
+                f"max_message_bytes {self.max_message_bytes}: 1 to {2**31 - 1} is accepted"
+            )
         if self.tls is not None and self.address.startswith("http://"):
             raise ValueError("tls: https:// is accepted with it, found http://")
         if self.bearer_token is not None:

@@ -42,6 +42,7 @@ def test_the_address_says_the_protocol(address: str, transport: Transport) -> No
         ({"address": "http://a:1?b"}, "address 'http://a:1.b'"),
         ({"connections": 0}, "connections 0"),
         ({"max_message_bytes": 0}, "max_message_bytes 0"),
+        ({"max_message_bytes": 2**31}, "max_message_bytes 2147483648"),
         ({"retry": {"attempts": 0}}, "attempts 0"),
         ({"retry": {"first_backoff_seconds": 0}}, "first_backoff_seconds 0"),
         ({"retry": {"multiplier": 0.5}}, "multiplier 0.5"),
