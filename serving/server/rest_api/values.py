@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import reprlib
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -39,10 +41,14 @@ def to_array(value: Any, number: int) -> np.ndarray:
         raise ServingError(
             Code.UNIMPLEMENTED, f"Conversion of JSON Value to type: {type_name(number)}"
         )
-    array = _numbers(value)
+    kinds = _kinds(value, len(shape))
+    array = _numbers(value, kinds, dtype)
     if array is None or not _is_lossless(array, dtype):
-        _explain(value, shape, number, ())
+        _explain(value, shape, number)
         raise invalid(f"JSON values do not fit {type_name(number)}")
+    if kinds == {int, float} and bool((np.abs(array) > _most_whole(dtype)).any()):
+        # Among fractions a whole number that is too large is rounded already.
+        _explain(value, shape, number)
     return array.astype(dtype)
 
 
@@ -73,7 +79,7 @@ def _fill_feature(name: str, values: list[Any], feature: feature_pb2.Feature) ->
     if kind == "bytes":
         feature.bytes_list.value.extend(_bytes(value) for value in values)
     elif kind == "float":
-        if any(abs(value) > _MOST_FLOAT for value in values if np.isfinite(value)):
+        if any(abs(value) > _MOST_FLOAT for value in values if math.isfinite(value)):
             raise invalid(
                 f"Feature: {name} Cannot convert JSON value to float without loss of precision."
             )
@@ -94,10 +100,28 @@ def _feature_kind(name: str, value: Any) -> str:
     raise invalid(f"Feature: {name} has element with unexpected JSON type: {_kind(value)}")
 
 
-def _numbers(value: Any) -> np.ndarray | None:
-    """Returns an array of the type that the values have, None if they have no common one."""
+def _kinds(value: Any, rank: int) -> set[type]:
+    """Returns the types of the values in nested lists, or others where the lists are not equal."""
+    if rank == 0:
+        return {type(value)}
+    flat = value
+    for _ in range(rank - 1):
+        flat = chain.from_iterable(flat)
     try:
-        array = np.array(value)
+        return set(map(type, flat))
+    except TypeError:
+        return {object}
+
+
+def _numbers(value: Any, kinds: set[type], dtype: np.dtype[Any]) -> np.ndarray | None:
+    """Returns an array of the type that the values have, None if they have no common one."""
+    # One text among numbers would give every value the room that the text takes.
+    if not kinds <= {int, float, bool} or (bool in kinds and len(kinds) > 1):
+        return None
+    # Numbers of which some fit signed and others unsigned integers alone would become floats.
+    unsigned = dtype == np.uint64 and kinds == {int}
+    try:
+        array = np.array(value, np.uint64 if unsigned else None)
     except (ValueError, OverflowError):
         return None
     if array.dtype.kind not in "biuf":
@@ -116,11 +140,15 @@ def _is_lossless(array: np.ndarray, dtype: np.dtype[Any]) -> bool:
             (array >= limits.min).all() and (array <= limits.max).all()
         )
     if array.dtype.kind in "iu":
-        # Whole numbers that the floating type holds one by one.
-        most = 2 ** (np.finfo(dtype).nmant + 1) - 1
+        most = _most_whole(dtype)
         return bool((array <= most).all() and (array >= -most).all())
     finite = array[np.isfinite(array)]
     return bool((np.abs(finite) <= np.finfo(dtype).max).all())
+
+
+def _most_whole(dtype: np.dtype[Any]) -> int:
+    """Returns the largest whole number up to which a floating type holds them one by one."""
+    return int(2 ** (np.finfo(dtype).nmant + 1)) - 1
 
 
 def _strings(value: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -182,27 +210,44 @@ def _check_list(value: Any, shape: tuple[int, ...], level: int) -> None:
         )
 
 
-def _explain(value: Any, shape: tuple[int, ...], number: int, where: tuple[int, ...]) -> None:
-    """Raises an error for the first value that does not fit."""
-    level = len(where)
-    if level < len(shape):
-        _check_list(value, shape, level)
-        for position, item in enumerate(value):
-            _explain(item, shape, number, (*where, position))
-        return
-    if isinstance(value, list):
-        raise invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+def _explain(value: Any, shape: tuple[int, ...], number: int) -> None:
+    """Raises an error for the first value that does not fit, if there is one."""
     dtype = np.dtype(numpy_dtype(number))
-    found = _numbers(value)
-    if found is None or (
-        not _is_lossless(found, dtype) and not (dtype.kind == "f" and found.dtype.kind in "iuf")
-    ):
-        raise _wrong_type(value, number)
-    if not _is_lossless(found, dtype):
-        raise invalid(
-            f"Cannot convert JSON value: {_quote(value)} to {type_name(number)} without loss of "
-            "precision."
+    if dtype.kind == "f":
+        whole, largest = _most_whole(dtype), float(np.finfo(dtype).max)
+    elif dtype.kind in "iu":
+        integers = range(int(np.iinfo(dtype).min), int(np.iinfo(dtype).max) + 1)
+
+    def check(leaf: Any) -> None:
+        # Plain comparisons: a body may hold millions of values.
+        is_number = isinstance(leaf, int | float) and not isinstance(leaf, bool)
+        if dtype.kind == "f" and is_number:
+            most = whole if isinstance(leaf, int) else largest
+            if abs(leaf) > most and not math.isinf(leaf):
+                raise invalid(
+                    f"Cannot convert JSON value: {_quote(leaf)} to {type_name(number)} without "
+                    "loss of precision."
+                )
+            return
+        fits = (
+            isinstance(leaf, bool)
+            if dtype.kind == "b"
+            else is_number and isinstance(leaf, int) and leaf in integers
         )
+        if not fits:
+            raise _wrong_type(leaf, number)
+
+    def walk(item: Any, level: int) -> None:
+        if level < len(shape):
+            _check_list(item, shape, level)
+            for each in item:
+                walk(each, level + 1)
+        elif isinstance(item, list):
+            raise invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+        else:
+            check(item)
+
+    walk(value, 0)
 
 
 def _wrong_type(value: Any, number: int) -> ServingError:
