@@ -18,9 +18,9 @@ def schema_source(config: RunConfig, description: DatasetDescription) -> Path:
         InputError: there is none.
     """
     source = Path(config.data.schema or CURATED / f"{description.name}.pbtxt")
-    if not source.exists():
+    if not source.is_file():
         found = (
-            f"{source} does not exist"
+            f"{source} is no file"
             if config.data.schema
             else f"not set, and none ships for the dataset {description.name!r}"
         )

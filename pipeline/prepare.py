@@ -6,6 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
 from beam_jobs.errors import InputError
 from beam_jobs.plan import (
     Plan,
@@ -130,11 +133,17 @@ def find_schema(config: RunConfig, description: DatasetDescription) -> Path:
     """Finds the curated schema of a run and keeps a copy named by its content.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it cannot be read as one.
     """
     source = schema_source(config, description)
-    # The cache knows a schema by its path alone, so an edited one needs another path.
     content = source.read_bytes()
+    try:
+        text_format.Parse(content, schema_pb2.Schema())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"data.schema: {source}: a TensorFlow Metadata schema as text is accepted: {error}"
+        ) from error
+    # The cache knows a schema by its path alone, so an edited one needs another path.
     digest = hashlib.blake2b(content, digest_size=8).hexdigest()
     copy = Path(config.run.root).resolve() / SCHEMAS / f"{source.stem}-{digest}.pbtxt"
     if not copy.exists():

@@ -103,6 +103,16 @@ def test_a_missing_schema_says_how_to_get_one(config: RunConfig, tmp_path: Path)
         find_schema(dataclasses.replace(config, data=data), prepared.description)
 
 
+@pytest.mark.parametrize("content", [b"name: shop\nlog: {files: [x]}\n", b"\xff\x00"])
+def test_a_file_that_is_no_schema_is_named(
+    config: RunConfig, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "shop.yaml").write_bytes(content)
+    data = dataclasses.replace(config.data, schema=str(tmp_path / "shop.yaml"))
+    with pytest.raises(InputError, match=r"^data\.schema: .*shop\.yaml: a TensorFlow Metadata"):
+        prepare(dataclasses.replace(config, data=data))
+
+
 def test_an_edited_schema_has_another_path(config: RunConfig, tmp_path: Path) -> None:
     schema = tmp_path / "mine.pbtxt"
     schema.write_text("feature { name: 'label' }")
