@@ -8,6 +8,7 @@ wait, and the leader hands over to the oldest of them when its batch is done.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -186,10 +187,12 @@ class BatchQueue:
     def _answer(self, batch: list[_Task]) -> None:
         if not batch:
             return
-        self._observe(len(batch), sum(task.rows for task in batch))
-        if len(batch) == 1:
-            self._run_alone(batch[0])
+        if len(batch) == 1 or self._is_too_wide(batch):
+            for task in batch:
+                self._observe(1, task.rows)
+                self._run_alone(task)
             return
+        self._observe(len(batch), sum(task.rows for task in batch))
         try:
             outputs = self._run(self._merge(batch))
         except ServingError as error:
@@ -228,6 +231,22 @@ class BatchQueue:
         except BaseException as error:
             self._finish(task, error=error)
             raise
+
+    def _is_too_wide(self, batch: list[_Task]) -> bool:
+        """Whether padding takes more than the largest requests that may be merged.
+
+        Of two inner dimensions each is padded to the largest: 1 x 8,000 and 8,000 x 1 would become
+        8,000 x 8,000.
+        """
+        if not self._config.pad_variable_length_inputs:
+            return False
+        rows = sum(task.rows for task in batch)
+        size = 0
+        for key in self._signature.inputs:
+            arrays = [task.inputs[key] for task in batch]
+            inner = map(max, zip(*(array.shape[1:] for array in arrays), strict=True))
+            size += rows * math.prod(inner) * arrays[0].itemsize
+        return size > self._config.max_rows * self._config.bypass_bytes
 
     def _merge(self, batch: list[_Task]) -> Arrays:
         merged = {}

@@ -134,6 +134,35 @@ def test_padding_merges_requests_of_unequal_inner_length(pool: futures.Executor)
     assert [batch.shape for batch in model.batches] == [(1, 1), (2, 3)]
 
 
+def test_requests_whose_padding_would_take_all_memory_are_run_one_by_one(
+    pool: futures.Executor,
+) -> None:
+    gate = threading.Event()
+    model = Model(gate=gate)
+    batches: list[tuple[int, int]] = []
+    queue = BatchQueue(
+        signature(rank=3),
+        model,
+        BatchingConfig(pad_variable_length_inputs=True),
+        observe=lambda requests, rows: batches.append((requests, rows)),
+    )
+    # Each is smaller than the bypass; padded to one another they would be 600 MB.
+    shapes = [(1, 1, 1), (1, 9000, 1), (1, 1, 9000)]
+    calls = []
+    for position, shape in enumerate(shapes):
+        inputs = {"x": np.full(shape, position, np.float32)}
+        calls.append(pool.submit(queue.run, inputs, FOREVER))
+        if not position:
+            assert model.entered.acquire(timeout=20)
+        until(lambda: waiting(queue) == len(calls) - 1)
+
+    gate.set()
+
+    assert [each.result(20)["y"].shape for each in calls] == shapes
+    assert [batch.shape for batch in model.batches] == shapes
+    assert batches == [(1, 1)] * 3
+
+
 def test_padding_fills_strings_with_empty_ones() -> None:
     from serving.server.versions.batching import _padded
 
