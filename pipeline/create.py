@@ -35,7 +35,6 @@ from models.warm_start_index import ledger_path, read_index
 from models.workers import board as workers
 from pipeline.prepare import (
     CHECKPOINTS,
-    FAILED_DEAD_LETTER,
     METADATA,
     PIPELINE,
     SNAPSHOTS,
@@ -43,6 +42,7 @@ from pipeline.prepare import (
     Prepared,
     source_hash,
 )
+from pipeline.summary import FAILED_DEAD_LETTER
 from schemas import features
 from schemas.loading import to_plain
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.prepare import FAILED_DEAD_LETTER, METADATA, PIPELINE, SNAPSHOTS
+from pipeline.prepare import METADATA, PIPELINE, SNAPSHOTS
+from pipeline.summary import FAILED_DEAD_LETTER
 
 # The curves of a training that goes on from its checkpoint begin there.
 _KEPT = "model_run"

@@ -30,7 +30,6 @@ from schemas.writing import write_bytes
 SNAPSHOTS = "snapshots"
 SCHEMAS = "schemas"
 CHECKPOINTS = "checkpoints"
-FAILED_DEAD_LETTER = "failed_dead_letter.jsonl"
 PIPELINE = "pipeline"
 METADATA = "metadata.sqlite"
 

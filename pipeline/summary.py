@@ -12,6 +12,9 @@ from pipeline.config import RunConfig
 from schemas import features
 from schemas.writing import undefined_as_none, write_text
 
+# Beside summary.json, of a run whose examples failed.
+FAILED_DEAD_LETTER = "failed_dead_letter.jsonl"
+
 
 @dataclass
 class Summary:

@@ -64,6 +64,7 @@ def build_examples(
     prepare_environment()
     with without_collection():
         import apache_beam as beam
+        from apache_beam.io.filesystems import FileSystems
         from apache_beam.options.pipeline_options import PipelineOptions
 
         from beam_jobs.examples import run_examples
@@ -72,6 +73,9 @@ def build_examples(
     flags = [*config.run.beam_args, *beam_args]
     if not any(flag.startswith("--runner") for flag in flags):
         flags = [DEFAULT_RUNNER, *flags]
+    if failed_dead_letter is not None and FileSystems.exists(failed_dead_letter):
+        # Of an earlier run; what this one finds out first has no rows.
+        FileSystems.delete([failed_dead_letter])
     _, plan, fingerprint = prepare_data(config)
     return run_examples(
         plan,

@@ -27,7 +27,7 @@ from pipeline.config import RunConfig, load_config, to_yaml
 from pipeline.curated import schema_source
 from pipeline.environment import prepare_environment
 from pipeline.exits import EXIT_BAD_INPUT, EXIT_FAULT, EXIT_REFUSED
-from pipeline.summary import Summary, find_not_judged
+from pipeline.summary import FAILED_DEAD_LETTER, Summary, find_not_judged
 from pipeline.terminal import StepScreen, captured_output
 from schemas.dataset import load_description
 from schemas.imports import without_collection
@@ -164,6 +164,8 @@ def _run_steps(config: RunConfig, root: Path, console: Console) -> tuple[int, Su
             if code == EXIT_REFUSED:
                 collect(summary, root)
             where = screen.current or "the run"
+            if where != "Start" and (root / FAILED_DEAD_LETTER).exists():
+                summary.dead_letter = str(root / FAILED_DEAD_LETTER)
             summary.error = f"{where}: {message_of(error)}"
         finally:
             if read_cluster(config.train.workers, os.environ) is not None:
@@ -238,11 +240,13 @@ def _report(summary: Summary, console: Console, duration: str, log: Path) -> Non
     counters = {key: number for key, number in summary.counters.items() if "rejected" in key}
     if counters:
         listed = ", ".join(f"{n:,} {key.partition(':')[2]}" for key, n in counters.items())
-        console.print(f"rows put aside: {listed}  ({summary.dead_letter})")
+        console.print(f"rows put aside: {listed}  ({summary.dead_letter})", markup=False)
     for refusal in summary.refusals:
-        console.print(f"refused: {refusal}", style="yellow")
+        console.print(f"refused: {refusal}", style="yellow", markup=False)
     if summary.error:
         console.print(f"failed after {duration}: {summary.error}", style="red", markup=False)
+        if summary.dead_letter and not counters:
+            console.print(f"rows put aside: {summary.dead_letter}", markup=False)
         console.print(f"everything the frameworks printed: {log}")
     elif summary.status == "pushed":
         console.print(f"pushed after {duration}: {summary.version_folder}", style="green")

@@ -13,6 +13,8 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
+from beam_jobs.errors import InputError
+from pipeline import prepare
 from pipeline.commands import run
 from pipeline.commands.run import message_of
 from pipeline.config import RunConfig
@@ -111,3 +113,23 @@ def test_an_interruption_before_the_steps_is_in_both_summaries(
     assert run.main(arguments(tmp_path)) == 1
     for path in (tmp_path / "summary.json", tmp_path / "run" / "summary.json"):
         assert json.loads(path.read_text())["error"] == "Start: interrupted; the next run picks up"
+
+
+def test_a_log_that_is_refused_is_told_with_the_rows_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    letter = tmp_path / "run" / "failed_dead_letter.jsonl"
+
+    def refuse(config: RunConfig) -> None:
+        assert not letter.exists()
+        letter.touch()
+        raise InputError("2 of 2 rows of the log cannot be used: label: y [x] is not 0 or 1")
+
+    letter.parent.mkdir()
+    letter.touch()
+    monkeypatch.setattr(prepare, "prepare", refuse)
+    assert run.main(arguments(tmp_path)) == 2
+    told = capfd.readouterr().out
+    assert "label: y [x] is not 0 or 1\n" in told
+    assert f"rows put aside: {letter}\n" in told
+    assert json.loads((tmp_path / "summary.json").read_text())["dead_letter"] == str(letter)
