@@ -67,6 +67,8 @@ def _describe(arguments: argparse.Namespace) -> int:
 
 def _propose_schema(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
+    if arguments.output is not None and Path(arguments.output).is_dir():
+        raise InputError(f"--output {arguments.output!r}: a file is accepted, found a folder")
     prepare_environment()
     with tempfile.TemporaryDirectory(prefix="lengthwise-") as folder:
         log = Path(folder) / "log"

@@ -130,6 +130,15 @@ def test_a_schema_that_is_not_set_is_told_at_once(own_log: list[str], tmp_path: 
     assert not (tmp_path / "root").exists()
 
 
+def test_a_folder_for_a_proposed_schema_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["data", "propose-schema", "configs/demo.yaml", "--output", str(tmp_path)]
+    assert cli.main([*arguments, "--set", f"data.path={tmp_path}/none"]) == 2
+    told = capsys.readouterr().err
+    assert told == f"lengthwise: --output {str(tmp_path)!r}: a file is accepted, found a folder\n"
+
+
 def test_a_locked_root_says_who_holds_it(tmp_path: Path) -> None:
     with lock.hold(tmp_path):
         done = lengthwise("run", "configs/demo.yaml", "--set", f"run.root={tmp_path}")
