@@ -255,7 +255,9 @@ def _report(summary: Summary, console: Console, duration: str, log: Path) -> Non
             f"unchanged after {duration}: {summary.version_folder} serves this model already"
         )
     else:
-        console.print(f"not blessed after {duration}: the last good model stays", style="yellow")
+        # On the first night there is no last good model.
+        stays = "nothing is pushed, what served before stays"
+        console.print(f"not blessed after {duration}: {stays}", style="yellow")
 
 
 def _metrics_table(summary: Summary) -> Table:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from pipeline.commands import run
 from pipeline.config import RunConfig
-from pipeline.summary import find_not_judged
+from pipeline.summary import Summary, find_not_judged
 from schemas.loading import build
 
 SLICES: dict[str, dict[str, Any]] = {
@@ -53,3 +57,13 @@ def test_a_model_that_was_compared_with_none_says_so() -> None:
     config = configure(slice_thresholds={}, max_worsening={})
     assert find_not_judged(SLICES, config, compared=False) == {}
     assert find_not_judged({}, configure(), compared=False) == {}
+
+
+def test_a_refusal_speaks_of_no_model_that_there_may_not_be() -> None:
+    text = io.StringIO()
+    summary = Summary(status="not_blessed", refusals=["auc 0.5 overall is below 0.6"])
+    run._report(summary, Console(file=text, width=80), "1 min 0 s", Path("log"))
+    assert text.getvalue().splitlines() == [
+        "refused: auc 0.5 overall is below 0.6",
+        "not blessed after 1 min 0 s: nothing is pushed, what served before stays",
+    ]
