@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from schemas import features
 
@@ -65,6 +65,39 @@ def check_splits(
             continue
         for data in statistics[split].datasets:
             reasons.extend(f"{split}, {reason}" for reason in _check(data, max_length))
+    return reasons
+
+
+def check_presence(
+    statistics: Mapping[str, statistics_pb2.DatasetFeatureStatisticsList],
+    schema: schema_pb2.Schema,
+) -> list[str]:
+    """Checks how many examples hold each number, against ``presence.min_fraction``.
+
+    An example without a number has an empty list of it, which TFDV counts as present: a column of
+    the log that has gone empty would pass.
+
+    Returns:
+        A sentence for each number that too few examples hold.
+    """
+    reasons = []
+    expected = {
+        feature.name: feature.presence.min_fraction
+        for feature in schema.feature
+        if feature.value_count.max == 1 and feature.presence.min_fraction > 0
+    }
+    for split, found in statistics.items():
+        for data in found.datasets:
+            by_name = {one.name or ".".join(one.path.step): one for one in data.features}
+            examples = int(data.num_examples)
+            for name, share in expected.items():
+                values = int(_common(by_name[name]).tot_num_values) if name in by_name else 0
+                # Four deviations: a small split may have fewer by chance.
+                if values < examples * share - 4 * math.sqrt(examples * share * (1 - share)):
+                    reasons.append(
+                        f"{split}, feature {name!r}: {values} of {examples} examples hold a value, "
+                        f"a share of {share:g} (presence.min_fraction) is expected"
+                    )
     return reasons
 
 

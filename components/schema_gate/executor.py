@@ -14,9 +14,10 @@ from tfx.dsl.components.base import base_executor
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
+from tfx.utils import io_utils
 
 from components.errors import DataRefused
-from components.schema_gate.checks import check_splits, describe_anomalies
+from components.schema_gate.checks import check_presence, check_splits, describe_anomalies
 
 STATISTICS_KEY = "statistics"
 SCHEMA_KEY = "schema"
@@ -61,6 +62,9 @@ class Executor(base_executor.BaseExecutor):
         reasons = check_splits(
             by_split, max_length=exec_properties["max_length"], allow_empty=allow_empty
         )
+        schema_folder = artifact_utils.get_single_uri(input_dict[SCHEMA_KEY])
+        schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema_folder))
+        reasons.extend(check_presence(by_split, schema))
         warnings: list[str] = []
         for split in artifact_utils.decode_split_names(anomalies.split_names):
             if split in allow_empty and not _examples(by_split.get(split)):

@@ -3,9 +3,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from components.schema_gate.checks import check_splits, describe_anomalies
+from components.schema_gate.checks import check_presence, check_splits, describe_anomalies
 
 MAX_LENGTH = 100
 
@@ -145,3 +145,23 @@ def test_missing_data_is_an_error() -> None:
     errors, _ = describe_anomalies("test", anomalies_pb2.Anomalies(data_missing=True))
 
     assert errors == ["test: there is no data"]
+
+
+@pytest.mark.parametrize(
+    ("examples", "values", "refused"),
+    [(6000, 0, 1), (6000, 4500, 1), (57, 40, 0), (57, 0, 1), (3, 0, 0)],
+)
+def test_a_number_that_fewer_examples_hold_than_the_schema_asks_is_named(
+    examples: int, values: int, refused: int
+) -> None:
+    schema = schema_pb2.Schema()
+    schema.feature.add(name="price").value_count.max = 1
+    schema.feature[0].presence.min_fraction = 0.8
+    found = statistics_pb2.DatasetFeatureStatisticsList()
+    one = found.datasets.add(num_examples=examples).features.add(name="price")
+    one.num_stats.common_stats.num_non_missing = examples
+    one.num_stats.common_stats.tot_num_values = values
+    assert len(check_presence({"train": found}, schema)) == refused
+    # No example has so much as an empty list.
+    found.datasets[0].ClearField("features")
+    assert len(check_presence({"train": found}, schema)) == (examples > 3)

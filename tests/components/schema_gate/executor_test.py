@@ -174,3 +174,16 @@ def test_component_takes_what_validator_and_statistics_give() -> None:
     assert built.outputs["approval"].type is artifacts.DataApproval
     assert built.exec_properties["max_length"] == 100
     assert json.loads(built.exec_properties["allow_empty"]) == ["validation"]
+
+
+@pytest.mark.parametrize("held", [1, 8])
+def test_a_number_that_went_missing_is_refused(
+    gate: Gate, write_split: Callable[..., None], schema: str, held: int
+) -> None:
+    emptied = {"duration": [float(row) if row < held else [] for row in range(40)]}
+    for split in SPLITS:
+        changed = emptied if split == "train" else {}
+        write_split(gate.folder / "examples", split, {**_columns(), **changed})
+    found = f"train, feature 'duration': {held} of 40 examples hold a value, a share of 0.65"
+    with pytest.raises(DataRefused, match=found):
+        gate.run(schema)
