@@ -185,7 +185,7 @@ def test_an_example_set_is_used_until_description_schema_or_snapshot_change(
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("data.schema", "data.schema: nowhere does not exist"),
+        ("data.schema", "data.schema: nowhere is no file"),
         ("data.snapshot", r"data.snapshot: .*/nowhere holds no readable snapshot"),
     ],
 )
