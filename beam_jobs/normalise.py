@@ -191,9 +191,10 @@ def day_start(day: int, zone: zoneinfo.ZoneInfo) -> int:
 
 def _identifier(batch: pa.RecordBatch, column: Column, what: str, reasons: np.ndarray) -> pa.Array:
     values, invalid = convert(batch.column(column.column), column.type)
-    found = np.where(invalid, f"is not {column.type.value}", "is missing")
     bad = ~np.asarray(values.is_valid()) & (reasons == "")
-    reasons[bad] = [f"{what}: {column.column} {problem}" for problem in found[bad]]
+    name = f"{what}: {column.column}"
+    reasons[bad & invalid] = f"{name} is not {column.type.value}"
+    reasons[bad & ~invalid] = f"{name} is missing"
     return values
 
 

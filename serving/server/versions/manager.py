@@ -247,7 +247,7 @@ class Manager:
             records = [record for model in (*models, *self._leaving) for record in model.loaded()]
             self._serving = {}
         for record in records:
-            self._free(record, drain_seconds=0.0)
+            record.free(drain_seconds=0.0)
         return not self._thread.is_alive()
 
     def _wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
@@ -377,7 +377,7 @@ class Manager:
         others = set() if current is model else set(current.versions)
         if record.number not in others:
             self._metrics.states.put(name, str(record.number), value=State.UNLOADING)
-        self._free(record, drain_seconds=self._config.drain_seconds)
+        record.free(drain_seconds=self._config.drain_seconds)
         with self._lock:
             record.move(State.END)
             forgotten = model.forget_old()
@@ -386,11 +386,6 @@ class Manager:
         for number in set(forgotten) - others:
             self._metrics.load_failures.drop(name, str(number))
         _LOG.info("let go of %s version %d", name, record.number)
-
-    def _free(self, record: VersionRecord, *, drain_seconds: float) -> None:
-        version, record.version = record.version, None
-        if version is not None:
-            version.close(drain_seconds)
 
     def _set(self, model: ModelRecord, number: int, state: State) -> VersionRecord:
         with self._lock:

@@ -70,6 +70,12 @@ class VersionRecord:
         self._code = code
         self._message = message
 
+    def free(self, *, drain_seconds: float) -> None:
+        """Lets the calls of the loaded version end, then frees it, if there is one."""
+        version, self.version = self.version, None
+        if version is not None:
+            version.close(drain_seconds)
+
     def status(self) -> VersionStatus:
         """Returns the state as it is reported."""
         return VersionStatus(
